@@ -1,0 +1,128 @@
+#include "core/config.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <charconv>
+#include <cmath>
+
+#include "core/file.h"
+#include "core/text.h"
+
+namespace xlstm {
+
+namespace {
+
+void flatten(const YAML::Node& node, const std::string& prefix, const std::string& name, ConfigTree& tree) {
+  const std::string where = fmt::format("{}:{}", name, node.Mark().line + 1);
+  if (node.IsMap()) {
+    if (!prefix.empty()) tree.sections.emplace(prefix, where);
+    for (const auto& child : node) {
+      const std::string key = (prefix.empty() ? "" : prefix + ".") + child.first.Scalar();
+      if (tree.values.contains(key) || tree.sections.contains(key))
+        throw user_error("{}:{}: key '{}' appears twice", name, child.first.Mark().line + 1, key);
+      flatten(child.second, key, name, tree);
+    }
+  } else if (node.IsScalar()) {
+    tree.values[prefix] = {node.Scalar(), where};
+  } else if (node.IsNull()) {
+    if (!prefix.empty()) tree.sections.emplace(prefix, where);
+  } else {
+    throw user_error("{}: '{}' is a list; a single value or a section is expected", where, prefix);
+  }
+}
+
+template <class T>
+bool parse_number(const std::string& text, T& out) {
+  const char* end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, out);
+  return error == std::errc() && stopped == end;
+}
+
+UserError wrong_type(const ConfigTree::Value& v, const std::string& key, const char* expected) {
+  return user_error("{}: '{}' is '{}'; {} is expected", v.where, key, v.text, expected);
+}
+
+}  // namespace
+
+ConfigTree ConfigTree::from_text(const std::string& text, const std::string& name) {
+  ConfigTree tree;
+  try {
+    const YAML::Node root = YAML::Load(text);
+    if (!root.IsMap() && !root.IsNull()) throw user_error("{}: expected 'section: …' lines, found a single value", name);
+    flatten(root, "", name, tree);
+  } catch (const YAML::Exception& e) {
+    throw user_error("{}:{}: not valid YAML: {}", name, e.mark.line + 1, e.msg);
+  }
+  return tree;
+}
+
+ConfigTree ConfigTree::from_file(const std::string& path) { return from_text(read_file(path), path); }
+
+void ConfigTree::set(const std::string& assignment) {
+  const std::size_t equals = assignment.find('=');
+  if (equals == std::string::npos || equals == 0)
+    throw user_error("--set {}: expected key=value, for example --set optimizer.lr=1e-3", assignment);
+  values[assignment.substr(0, equals)] = {assignment.substr(equals + 1), "--set " + assignment};
+}
+
+namespace config_detail {
+
+void parse(const ConfigTree::Value& v, const std::string& key, i64& field) {
+  if (!parse_number(v.text, field)) throw wrong_type(v, key, "a whole number");
+}
+
+void parse(const ConfigTree::Value& v, const std::string& key, double& field) {
+  if (!parse_number(v.text, field) || !std::isfinite(field)) throw wrong_type(v, key, "a number");
+}
+
+void parse(const ConfigTree::Value& v, const std::string& key, bool& field) {
+  if (v.text != "true" && v.text != "false") throw wrong_type(v, key, "true or false");
+  field = v.text == "true";
+}
+
+void parse(const ConfigTree::Value& v, const std::string&, std::string& field) { field = v.text; }
+
+void refuse_enum(const ConfigTree::Value& v, const std::string& key, const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : " | ") + name;
+  throw user_error("{}: '{}' is '{}'; expected {}{}", v.where, key, v.text, all, did_you_mean(v.text, names));
+}
+
+void refuse_key(const std::string& key, const std::string& where, const std::vector<std::string>& known) {
+  throw user_error("{}: unknown key '{}'{}", where, key, did_you_mean(key, known));
+}
+
+std::string text_of(i64 v) { return fmt::format("{}", v); }
+std::string text_of(double v) { return fmt::format("{}", v); }
+std::string text_of(bool v) { return v ? "true" : "false"; }
+std::string text_of(const std::string& v) {
+  std::string out = "\"";
+  for (const char c : v) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
+
+}  // namespace config_detail
+
+void ReadFields::refuse_unknown() const {
+  const auto is_known = [&](const std::string& key) {
+    return std::find(known_.begin(), known_.end(), key) != known_.end();
+  };
+  const auto has_children = [&](const std::string& key) {
+    for (const std::string& k : known_)
+      if (k.starts_with(key + ".")) return true;
+    return false;
+  };
+  for (const auto& [key, where] : tree_.sections) {
+    if (!is_known(key)) config_detail::refuse_key(key, where, known_);
+    if (!has_children(key)) throw user_error("{}: '{}' is a single value, not a section", where, key);
+  }
+  for (const auto& [key, value] : tree_.values) {
+    if (!is_known(key)) config_detail::refuse_key(key, value.where, known_);
+    if (has_children(key)) throw user_error("{}: '{}' is a section; set one of its keys", value.where, key);
+  }
+}
+
+}  // namespace xlstm

@@ -1,0 +1,120 @@
+#pragma once
+// A config is a plain struct plus one function, visit(v, config), that names its fields. Reading YAML (refusing unknown
+// keys with line number and the nearest known key), writing the resolved config and `--set a.b=c` all go through it.
+//
+//   struct MixerConfig { i64 num_heads = 4; InputGate input_gate = InputGate::exp; };
+//   void visit(auto& v, MixerConfig& c) { v("num_heads", c.num_heads); v("input_gate", c.input_gate); }
+//   constexpr auto names_of(InputGate) { return std::array{"exp", "sigmoid"}; }      // enums, in order of value
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace xlstm {
+
+// Scalars of a YAML document by dotted path, with where each stands.
+struct ConfigTree {
+  struct Value {
+    std::string text;
+    std::string where;  // "quickstart.yaml:12" or "--set"
+  };
+  std::map<std::string, Value> values;      // "model.mixer.num_heads" -> "4"
+  std::map<std::string, std::string> sections;  // "model.mixer" -> where: a section may be empty
+
+  static ConfigTree from_file(const std::string& path);
+  static ConfigTree from_text(const std::string& text, const std::string& name);
+  void set(const std::string& assignment);  // "key=value"; the key must exist in the struct that is read later
+};
+
+namespace config_detail {
+void parse(const ConfigTree::Value& v, const std::string& key, i64& field);
+void parse(const ConfigTree::Value& v, const std::string& key, double& field);
+void parse(const ConfigTree::Value& v, const std::string& key, bool& field);
+void parse(const ConfigTree::Value& v, const std::string& key, std::string& field);
+[[noreturn]] void refuse_enum(const ConfigTree::Value& v, const std::string& key, const std::vector<std::string>& names);
+[[noreturn]] void refuse_key(const std::string& key, const std::string& where, const std::vector<std::string>& known);
+std::string text_of(i64 v);
+std::string text_of(double v);
+std::string text_of(bool v);
+std::string text_of(const std::string& v);
+}  // namespace config_detail
+
+template <class T>
+concept NamedEnum = std::is_enum_v<T> && requires(T t) { names_of(t).size(); };
+
+class ReadFields {
+ public:
+  explicit ReadFields(const ConfigTree& tree) : tree_(tree) {}
+
+  template <class T>
+  void operator()(const std::string& name, T& field) {
+    const std::string key = prefix_ + name;
+    known_.push_back(key);
+    if constexpr (requires { visit(*this, field); }) {
+      const std::string outer = std::exchange(prefix_, key + ".");
+      visit(*this, field);
+      prefix_ = outer;
+    } else if (const auto it = tree_.values.find(key); it != tree_.values.end()) {
+      if constexpr (NamedEnum<T>) {
+        const auto names = names_of(T{});
+        for (std::size_t i = 0; i < names.size(); ++i)
+          if (it->second.text == names[i]) {
+            field = static_cast<T>(i);
+            return;
+          }
+        config_detail::refuse_enum(it->second, key, {names.begin(), names.end()});
+      } else {
+        config_detail::parse(it->second, key, field);
+      }
+    }
+  }
+
+  void refuse_unknown() const;
+
+ private:
+  const ConfigTree& tree_;
+  std::vector<std::string> known_;
+  std::string prefix_;
+};
+
+// Writes a struct back as YAML: complete, in the order of visit().
+class WriteFields {
+ public:
+  template <class T>
+  void operator()(const std::string& name, T& field) {
+    if constexpr (requires { visit(*this, field); }) {
+      yaml += indent_ + name + ":\n";
+      const std::string outer = std::exchange(indent_, indent_ + "  ");
+      visit(*this, field);
+      indent_ = outer;
+    } else if constexpr (NamedEnum<T>) {
+      yaml += indent_ + name + ": " + names_of(T{})[static_cast<std::size_t>(field)] + "\n";
+    } else {
+      yaml += indent_ + name + ": " + config_detail::text_of(field) + "\n";
+    }
+  }
+  std::string yaml;
+
+ private:
+  std::string indent_;
+};
+
+template <class C>
+C read_config(const ConfigTree& tree) {
+  C config;
+  ReadFields reader(tree);
+  visit(reader, config);
+  reader.refuse_unknown();
+  return config;
+}
+
+template <class C>
+std::string write_config(C config) {
+  WriteFields writer;
+  visit(writer, config);
+  return writer.yaml;
+}
+
+}  // namespace xlstm

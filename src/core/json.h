@@ -1,0 +1,23 @@
+#pragma once
+// JSON as the rest of the program uses it: keys keep the order in which they were written.
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+
+namespace xlstm {
+
+using Json = nlohmann::ordered_json;
+
+Json read_json(const fs::path& path);  // UserError with the path and the byte offset
+
+// The field of an object, or a UserError that names file and key.
+template <class T>
+T json_field(const Json& object, const char* key, const fs::path& path) {
+  try {
+    return object.at(key).get<T>();
+  } catch (const nlohmann::json::exception& e) {
+    throw user_error("{}: field '{}' is missing or of the wrong type ({})", path.string(), key, e.what());
+  }
+}
+
+}  // namespace xlstm

@@ -1,0 +1,54 @@
+#pragma once
+// Logs and progress go to stderr, results to stdout.
+#include <string>
+#include <string_view>
+
+#include "core/check.h"
+#include "core/profile.h"
+
+namespace xlstm {
+
+enum class LogLevel { info, warning, error };
+
+void log_line(LogLevel level, const std::string& message);
+
+template <class... Args>
+void log_info(fmt::format_string<Args...> format, Args&&... args) {
+  log_line(LogLevel::info, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void log_warning(fmt::format_string<Args...> format, Args&&... args) {
+  log_line(LogLevel::warning, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void log_error(fmt::format_string<Args...> format, Args&&... args) {
+  log_line(LogLevel::error, fmt::format(format, std::forward<Args>(args)...));
+}
+
+bool stderr_is_terminal();
+
+// A bar with rate and time left on a terminal; a plain line every `plain_every` seconds otherwise. Log lines written
+// while a bar stands are printed above it.
+class Progress {
+ public:
+  Progress(std::string what, double total, std::string unit, double done_before = 0, double plain_every = 10);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void update(double done, std::string_view note = {});
+  void add(double more) { update(done_ + more); }
+  void finish(std::string_view note = {});  // leaves the last line standing
+
+ private:
+  friend void log_line(LogLevel, const std::string&);
+  std::string line() const;
+  void erase() const;
+  void draw() const;
+
+  std::string what_, unit_, note_;
+  double total_, done_, start_done_, plain_every_, last_drawn_ = -1e9;
+  Timer timer_;
+  bool finished_ = false;
+};
+
+}  // namespace xlstm

@@ -1,0 +1,59 @@
+#include "core/memory.h"
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <string>
+
+#include "core/text.h"
+
+namespace xlstm {
+
+Buffer::Buffer(i64 bytes) : bytes_(bytes) {
+  if (bytes == 0) return;
+  void* p = mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED)
+    throw user_error("cannot get {} of memory: {} ('xlstm plan' shows where it would go)", human_bytes(bytes),
+                     std::strerror(errno));
+  madvise(p, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+  data_ = static_cast<std::byte*>(p);
+}
+
+Buffer::~Buffer() {
+  if (data_) munmap(data_, static_cast<std::size_t>(bytes_));
+}
+
+i64 peak_resident_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return i64{usage.ru_maxrss} * 1024;
+}
+
+namespace {
+
+i64 cgroup_available() {
+  std::ifstream limit_file("/sys/fs/cgroup/memory.max"), used_file("/sys/fs/cgroup/memory.current");
+  i64 limit = 0, used = 0;
+  if (!(limit_file >> limit) || !(used_file >> used)) return std::numeric_limits<i64>::max();  // "max", or no cgroup v2
+  return limit - used;
+}
+
+}  // namespace
+
+i64 available_memory_bytes() {
+  std::ifstream in("/proc/meminfo");
+  for (std::string key, unit; in >> key;) {
+    i64 kib = 0;
+    in >> kib;
+    std::getline(in, unit);
+    if (key == "MemAvailable:") return std::min(kib * 1024, cgroup_available());
+  }
+  return cgroup_available();
+}
+
+}  // namespace xlstm

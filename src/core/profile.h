@@ -1,0 +1,36 @@
+#pragma once
+// Where the time of a step goes, per operator class. The door of every op (kernels/ops.h) adds to it.
+#include <array>
+#include <chrono>
+#include <cstdint>
+
+#include "core/tensor.h"
+
+namespace xlstm {
+
+enum class OpClass : std::uint8_t { other, embedding, norms, projections, gates, cell, ffn, head, optimizer };
+constexpr int kOpClassCount = 9;
+const char* name_of(OpClass c);
+
+struct Profile {
+  struct Entry {
+    double seconds = 0;
+    double flops = 0;
+    i64 calls = 0;
+  };
+  std::array<Entry, kOpClassCount> classes{};
+
+  void add(OpClass c, double seconds, double flops) {
+    Entry& e = classes[static_cast<std::size_t>(c)];
+    e.seconds += seconds;
+    e.flops += flops;
+    ++e.calls;
+  }
+};
+
+struct Timer {
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+};
+
+}  // namespace xlstm

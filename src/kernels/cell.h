@@ -1,0 +1,50 @@
+#pragma once
+// The mLSTM cell's tensors, and the one way its shapes are written down. B sequences, T tokens each, H heads; K = width
+// of q and k per head, V = width of v and h per head. Heads are column slices: no transposes.
+#include <array>
+
+#include "core/tensor.h"
+
+namespace xlstm {
+
+enum class InputGate : std::uint8_t { exp, sigmoid };
+constexpr auto names_of(InputGate) { return std::array{"exp", "sigmoid"}; }
+
+// Logarithms of the gates, (B*T, H), stat_type. f = -inf drops the state before this token exactly: what follows is as
+// if the sequence began here.
+struct Gates {
+  Tensor i, f;
+};
+
+// q, k: (B*T, H*K); v: (B*T, H*V). Strided slices of one projection are fine. q is scaled by K^-1/2 inside.
+struct CellInputs {
+  Tensor q, k, v;
+  Gates log;
+};
+
+// Stabilised state: C = c e^m, n = n e^m (spec §2.1). c: (B*H*K, V), n: (B*H, K), m: (B*H, 1); stat_type.
+// An absent state (no rows) is zero, with m = -inf. Without a normaliser only c is used.
+struct CellState {
+  Tensor c, n, m;
+  bool absent() const { return c.rows == 0; }
+};
+
+// Saved for backward, (B*T, H): the denominator after the max, without eps, and the combined maximum M (spec §3.4).
+// Without a normaliser both are absent.
+struct CellStats {
+  Tensor denominator, max;
+};
+
+struct CellShape {
+  i64 sequences = 1;     // B
+  i64 heads = 1;         // H
+  i64 chunk = 64;        // L; T need not divide by it. chunk >= T is the parallel form
+  bool normalize = true; // true: mLSTMexp. false: mLSTMsig (spec §2.2): no n, m, denominator
+  double eps = 1e-6;     // added to the denominator
+};
+
+// Bytes of workspace that mlstm_forward or mlstm_backward needs: (1, that many / size_of(stat)) of stat_type.
+// Depends on the number of threads, never the other way round.
+i64 mlstm_workspace_elements(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim, int threads, bool backward);
+
+}  // namespace xlstm

@@ -1,0 +1,123 @@
+#pragma once
+// Every operation of the framework, one line each, with its formula. An op exists once per backend: in
+// kernels/cpu/*.cpp (compiled once per instruction set) and in kernels/cuda/*.cu; ops::name picks by the context.
+//
+// Outputs come first, then inputs, then numbers. Shapes are read off the tensors. B sequences of T tokens lie as B*T
+// rows. Gradients of parameters (dw) accumulate (+=); gradients of activations (dx) overwrite (=), and may not alias
+// inputs unless said. Ops never allocate, synchronise or log; `workspace` is memory they may scribble on.
+// Letters: docs/notation.md. Meaning of each op: tests/reference. Statistics have dtype stat_type(x.dtype).
+#include "core/context.h"
+#include "kernels/cell.h"
+
+namespace xlstm {
+
+template <class Signature>
+struct Op;
+
+template <class... Args>
+struct Op<void(Context&, Args...)> {
+  using Function = void (*)(Context&, Args...);
+  const char* name;
+  Function cpu[kCpuIsaCount];
+  Function gpu;
+
+  // The one door that every computation goes through: the dry run that sizes the arenas, and the profile.
+  void operator()(Context& ctx, Args... args) const {
+    if (ctx.dry()) return;
+    const Function f = ctx.device == Device::cpu ? cpu[static_cast<int>(ctx.isa)] : gpu;
+    XL_CHECK(f != nullptr, "{} is not built for {}", name, name_of(ctx.device));
+    if (!ctx.profile) return f(ctx, args...);
+    const Timer timer;
+    f(ctx, args...);
+    ctx.profile->add(ctx.op_class, timer.seconds(), 0);
+  }
+};
+
+#if defined(XLSTM_WITH_CUDA)
+#define XL_GPU_IMPL(name) gpu::name
+#else
+#define XL_GPU_IMPL(name) nullptr
+#endif
+#if defined(__x86_64__)
+#define XL_CPU_IMPLS(name) {cpu_baseline::name, cpu_avx512::name}
+#else
+#define XL_CPU_IMPLS(name) {cpu_baseline::name, nullptr}
+#endif
+
+#define XL_OP(name, ...)                                                                               \
+  namespace cpu_baseline { void name(Context& ctx, __VA_ARGS__); }                                     \
+  namespace cpu_avx512 { void name(Context& ctx, __VA_ARGS__); }                                       \
+  namespace gpu { void name(Context& ctx, __VA_ARGS__); }                                              \
+  namespace ops {                                                                                      \
+  inline constexpr Op<void(Context&, __VA_ARGS__)> name{#name, XL_CPU_IMPLS(name), XL_GPU_IMPL(name)}; \
+  }
+
+// ---- elementary
+// y = value
+XL_OP(fill, Tensor y, double value)
+// y = x
+XL_OP(copy, Tensor y, Tensor x)
+// y = x + z                                                             y may be x or z
+XL_OP(add, Tensor y, Tensor x, Tensor z)
+// y = cap tanh(x / cap)                                                 y may be x
+XL_OP(soft_cap, Tensor y, Tensor x, double cap)
+
+// ---- matrix products: c (+)= op(a) op(b)
+struct MatmulFlags {
+  bool transpose_a = false, transpose_b = false, accumulate = false;
+};
+XL_OP(matmul, Tensor c, Tensor a, Tensor b, MatmulFlags flags)
+
+// ---- embedding: y_r = table[ids_r];  dtable[ids_r] += dy_r            ids: (rows, 1) i32
+XL_OP(embedding_forward, Tensor y, Tensor ids, Tensor table)
+XL_OP(embedding_backward, Tensor dtable, Tensor dy, Tensor ids)
+
+// ---- RMSNorm: rstd = (mean x^2 + eps)^-1/2;  y = x rstd w             w: (1, D), rstd: (rows, 1)
+XL_OP(rmsnorm_forward, Tensor y, Tensor rstd, Tensor x, Tensor w, double eps)
+XL_OP(rmsnorm_backward, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd)
+
+// ---- SwiGLU: y = silu(gate) up, with a row of gate_up being [gate | up]
+XL_OP(swiglu_forward, Tensor y, Tensor gate_up)
+XL_OP(swiglu_backward, Tensor dgate_up, Tensor dy, Tensor gate_up)
+
+// ---- gates: x = cap tanh((pre + bias) / cap) for a row [i_0..i_H-1 | f_0..f_H-1] of pre (rows, 2H);
+//      log.f = log sigmoid(x_f), -inf where starts != 0 (the state is dropped there: a document begins);
+//      log.i = x_i (exponential input gate) or log sigmoid(x_i) (sigmoid)
+//      log.i, log.f: (rows, H); bias: (1, 2H); starts: (rows, 1) i32. dlog.f is ignored where starts != 0.
+XL_OP(gates_forward, Gates log, Tensor pre, Tensor bias, Tensor starts, InputGate gate, double cap)
+XL_OP(gates_backward, Tensor dpre, Tensor dbias, Gates dlog, Tensor pre, Tensor bias, Tensor starts, InputGate gate,
+      double cap)
+
+// ---- the mLSTM cell, chunkwise (spec §3.2-3.4, §4; kernels/cell.h for shapes and meaning)
+XL_OP(mlstm_forward, Tensor h, CellStats stats, CellState last, CellInputs in, CellState first, CellShape shape,
+      Tensor workspace)
+XL_OP(mlstm_backward, CellInputs din, CellState dfirst, Tensor dh, CellState dlast, CellInputs in, CellStats stats,
+      CellState first, CellShape shape, Tensor workspace)
+// The recurrent form, token by token (spec §2): reads and updates `state` in place; any number of tokens per sequence.
+XL_OP(mlstm_step, Tensor h, CellState state, CellInputs in, CellShape shape)
+
+// ---- per-head LayerNorm and output gate: x^ = (h - mean) rstd per head;  y = sigmoid(o) x^ w
+//      h, o, y: (rows, heads * V); w: (1, heads * V); mean, rstd: (rows, heads); rstd = (var + eps)^-1/2
+XL_OP(head_norm_gate_forward, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps)
+XL_OP(head_norm_gate_backward, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tensor h, Tensor o, Tensor w, Tensor mean,
+      Tensor rstd)
+
+// ---- loss: c = cap tanh(z / cap); loss_r = log sum exp(c_r) - c_r[target_r]; target -1: loss and gradient are 0
+//      cross_entropy also turns logits into their gradients: dz = scale (softmax(c) - onehot) (1 - (c / cap)^2)
+//      loss: (rows, 1) of stat_type; targets: (rows, 1) i32
+XL_OP(cross_entropy, Tensor loss, Tensor logits, Tensor targets, double cap, double scale)
+XL_OP(cross_entropy_forward, Tensor loss, Tensor logits, Tensor targets, double cap)
+
+// ---- reductions over fixed blocks, in a fixed order; out: (1, 1) f64
+XL_OP(sum, Tensor out, Tensor x)
+XL_OP(sum_squares, Tensor out, Tensor x)
+
+// ---- AdamW with decoupled decay; g is scaled by grad_scale first; t counts from 1
+//      m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr (m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + decay w)
+struct AdamWStep {
+  double lr, beta1, beta2, eps, weight_decay, grad_scale;
+  i64 t;
+};
+XL_OP(adamw, Tensor w, Tensor m, Tensor v, Tensor g, AdamWStep step)
+
+}  // namespace xlstm
