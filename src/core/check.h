@@ -28,8 +28,8 @@ UserError user_error(fmt::format_string<Args...> format, Args&&... args) {
 }  // namespace xlstm
 
 // XL_CHECK(rows > 0, "need at least one row, got {}", rows);
-#define XL_CHECK(condition, ...)                                                                    \
-  do {                                                                                              \
-    if (!(condition)) [[unlikely]]                                                                  \
-      ::xlstm::throw_check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__));      \
+#define XL_CHECK(condition, ...)                                                               \
+  do {                                                                                         \
+    if (!(condition)) [[unlikely]]                                                             \
+      ::xlstm::throw_check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (0)

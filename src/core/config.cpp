@@ -48,7 +48,8 @@ ConfigTree ConfigTree::from_text(const std::string& text, const std::string& nam
   ConfigTree tree;
   try {
     const YAML::Node root = YAML::Load(text);
-    if (!root.IsMap() && !root.IsNull()) throw user_error("{}: expected 'section: …' lines, found a single value", name);
+    if (!root.IsMap() && !root.IsNull())
+      throw user_error("{}: expected 'section: …' lines, found a single value", name);
     flatten(root, "", name, tree);
   } catch (const YAML::Exception& e) {
     throw user_error("{}:{}: not valid YAML: {}", name, e.mark.line + 1, e.msg);
@@ -82,6 +83,12 @@ void parse(const ConfigTree::Value& v, const std::string& key, bool& field) {
 
 void parse(const ConfigTree::Value& v, const std::string&, std::string& field) { field = v.text; }
 
+void parse(const ConfigTree::Value& v, const std::string& key, Range& field) {
+  const std::size_t dots = v.text.find("..");
+  const std::string from = v.text.substr(0, dots), to = dots == std::string::npos ? from : v.text.substr(dots + 2);
+  if (!parse_number(from, field.from) || !parse_number(to, field.to)) throw wrong_type(v, key, "a number or from..to");
+}
+
 void refuse_enum(const ConfigTree::Value& v, const std::string& key, const std::vector<std::string>& names) {
   std::string all;
   for (const std::string& name : names) all += (all.empty() ? "" : " | ") + name;
@@ -102,6 +109,9 @@ std::string text_of(const std::string& v) {
     out += c;
   }
   return out + "\"";
+}
+std::string text_of(const Range& v) {
+  return v.from == v.to ? text_of(v.from) : text_of(v.from) + ".." + text_of(v.to);
 }
 
 }  // namespace config_detail

@@ -20,7 +20,7 @@ struct ConfigTree {
     std::string text;
     std::string where;  // "quickstart.yaml:12" or "--set"
   };
-  std::map<std::string, Value> values;      // "model.mixer.num_heads" -> "4"
+  std::map<std::string, Value> values;          // "model.mixer.num_heads" -> "4"
   std::map<std::string, std::string> sections;  // "model.mixer" -> where: a section may be empty
 
   static ConfigTree from_file(const std::string& path);
@@ -28,21 +28,31 @@ struct ConfigTree {
   void set(const std::string& assignment);  // "key=value"; the key must exist in the struct that is read later
 };
 
+// Two numbers in one field: "3..6", or one number for both.
+struct Range {
+  double from = 0, to = 0;
+};
+
 namespace config_detail {
 void parse(const ConfigTree::Value& v, const std::string& key, i64& field);
 void parse(const ConfigTree::Value& v, const std::string& key, double& field);
 void parse(const ConfigTree::Value& v, const std::string& key, bool& field);
 void parse(const ConfigTree::Value& v, const std::string& key, std::string& field);
-[[noreturn]] void refuse_enum(const ConfigTree::Value& v, const std::string& key, const std::vector<std::string>& names);
+void parse(const ConfigTree::Value& v, const std::string& key, Range& field);
+[[noreturn]] void refuse_enum(const ConfigTree::Value& v, const std::string& key,
+                              const std::vector<std::string>& names);
 [[noreturn]] void refuse_key(const std::string& key, const std::string& where, const std::vector<std::string>& known);
 std::string text_of(i64 v);
 std::string text_of(double v);
 std::string text_of(bool v);
 std::string text_of(const std::string& v);
+std::string text_of(const Range& v);
 }  // namespace config_detail
 
 template <class T>
-concept NamedEnum = std::is_enum_v<T> && requires(T t) { names_of(t).size(); };
+concept NamedEnum = std::is_enum_v<T> && requires(T t) {
+  names_of(t).size();
+};
 
 class ReadFields {
  public:

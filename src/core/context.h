@@ -10,9 +10,9 @@ namespace xlstm {
 struct Context {
   Device device = Device::cpu;
   CpuIsa isa = CpuIsa::baseline;
-  Arena* scratch = nullptr;          // required; a measuring arena makes every op skip itself (a dry run)
-  Profile* profile = nullptr;        // optional
-  OpClass op_class = OpClass::other; // what a layer is doing now; see ClassScope
+  Arena* scratch = nullptr;           // required; a measuring arena makes every op skip itself (a dry run)
+  Profile* profile = nullptr;         // optional
+  OpClass op_class = OpClass::other;  // what a layer is doing now; see ClassScope
 
   bool dry() const { return scratch->measuring(); }
 };

@@ -7,11 +7,14 @@
 
 namespace xlstm {
 
-enum class CpuIsa : std::uint8_t { baseline, avx512 };  // baseline: x86-64-v3 (AVX2, FMA); on other processors, plain C++
+enum class CpuIsa : std::uint8_t {
+  baseline,
+  avx512
+};  // baseline: x86-64-v3 (AVX2, FMA); on other processors, plain C++
 constexpr int kCpuIsaCount = 2;
 
 const char* name_of(CpuIsa isa);
-CpuIsa best_cpu_isa();           // throws UserError on an x86 processor older than x86-64-v3
+CpuIsa best_cpu_isa();  // throws UserError on an x86 processor older than x86-64-v3
 std::string cpu_model_name();
 
 }  // namespace xlstm

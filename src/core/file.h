@@ -2,6 +2,7 @@
 // Files that are either whole or absent. Every failure is a UserError that names the path and the system's reason.
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,14 @@ std::string read_file(const fs::path& path);
 void write_file_atomically(const fs::path& path, std::string_view content);
 
 void fsync_directory(const fs::path& dir);
+void make_directory(const fs::path& dir);  // and the ones above it
+void rename_path(const fs::path& from, const fs::path& to);
+void exchange_paths(const fs::path& a, const fs::path& b);  // atomic where the file system offers it
+void remove_tree(const fs::path& path);
+
+// For tests alone: asked before every call above and below that changes the disk ("write", "fsync", "rename", ...).
+// An errno other than 0 makes the call fail with it; a process that ends inside was killed at that call.
+extern std::function<int(const char* call)> file_call_hook;
 
 // A file being written, in order. close() flushes, fsyncs and checks; without it the destructor just closes.
 class OutputFile {
@@ -33,6 +42,24 @@ class OutputFile {
  private:
   fs::path path_;
   int fd_ = -1;
+};
+
+// A file read by position into memory of the caller. It stays readable when it is deleted meanwhile.
+class InputFile {
+ public:
+  explicit InputFile(fs::path path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+  void read(i64 offset, void* data, i64 bytes) const;  // UserError when the file ends before that
+  void forget_cached() const;                          // so that the next read comes from the disk
+  const fs::path& path() const { return path_; }
+  i64 bytes() const { return bytes_; }
+
+ private:
+  fs::path path_;
+  int fd_ = -1;
+  i64 bytes_ = 0;
 };
 
 // A read-only file, paged in on use.

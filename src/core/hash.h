@@ -7,7 +7,7 @@
 
 namespace xlstm {
 
-std::string xxh3_hex(const void* data, std::size_t bytes);   // 128 bits, 32 hex digits
+std::string xxh3_hex(const void* data, std::size_t bytes);  // 128 bits, 32 hex digits
 std::string sha256_hex(std::string_view bytes);
 
 // The same digests over data that arrives in pieces.

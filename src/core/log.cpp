@@ -14,8 +14,8 @@ namespace xlstm {
 
 namespace {
 
-std::recursive_mutex terminal;          // one writer of the terminal's last line at a time
-Progress* standing = nullptr;  // the bar that stands there now
+std::recursive_mutex terminal;  // one writer of the terminal's last line at a time
+Progress* standing = nullptr;   // the bar that stands there now
 
 spdlog::logger& logger() {
   static const auto instance = [] {

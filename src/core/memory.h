@@ -29,7 +29,7 @@ class Buffer {
   i64 bytes_ = 0;
 };
 
-i64 peak_resident_bytes();       // of this process, so far
-i64 available_memory_bytes();    // what the system could still give, cgroup limits included
+i64 peak_resident_bytes();     // of this process, so far
+i64 available_memory_bytes();  // what the system could still give, cgroup limits included
 
 }  // namespace xlstm

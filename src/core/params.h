@@ -50,7 +50,8 @@ class ParamStore {
   Param add_fused(std::vector<ParamPart> parts, i64 cols, bool decay) {
     i64 rows = 0;
     for (const ParamPart& part : parts) rows += part.rows;
-    const Param whole{values_.alloc(parts[0].name, dtype_, rows, cols), grads_.alloc(parts[0].name, dtype_, rows, cols)};
+    const Param whole{values_.alloc(parts[0].name, dtype_, rows, cols),
+                      grads_.alloc(parts[0].name, dtype_, rows, cols)};
     i64 at = 0;
     for (ParamPart& part : parts) {
       const Param slice{whole.value.slice_rows(at, at + part.rows), whole.grad.slice_rows(at, at + part.rows)};

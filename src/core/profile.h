@@ -1,5 +1,6 @@
 #pragma once
-// Where the time of a step goes, per operator class. The door of every op (kernels/ops.h) adds to it.
+// Where the time of a step goes, per operator class. The door of every op (kernels/ops.h) adds its time; matrix
+// products and the cell add their operations.
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -20,12 +21,12 @@ struct Profile {
   };
   std::array<Entry, kOpClassCount> classes{};
 
-  void add(OpClass c, double seconds, double flops) {
+  void add_call(OpClass c, double seconds) {
     Entry& e = classes[static_cast<std::size_t>(c)];
     e.seconds += seconds;
-    e.flops += flops;
     ++e.calls;
   }
+  void add_flops(OpClass c, double flops) { classes[static_cast<std::size_t>(c)].flops += flops; }
 };
 
 struct Timer {

@@ -26,8 +26,8 @@ inline std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
 class RandomStream {
  public:
   RandomStream(std::uint64_t seed, RandomUse use, std::uint64_t which = 0)
-      : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32) ^
-                                                   (static_cast<std::uint32_t>(use) * 0x85EBCA6Bu)},
+      : key_{static_cast<std::uint32_t>(seed),
+             static_cast<std::uint32_t>(seed >> 32) ^ (static_cast<std::uint32_t>(use) * 0x85EBCA6Bu)},
         which_(which) {}
 
   std::array<std::uint32_t, 4> block(std::uint64_t i) const {

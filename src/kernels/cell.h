@@ -36,11 +36,11 @@ struct CellStats {
 };
 
 struct CellShape {
-  i64 sequences = 1;     // B
-  i64 heads = 1;         // H
-  i64 chunk = 64;        // L; T need not divide by it. chunk >= T is the parallel form
-  bool normalize = true; // true: mLSTMexp. false: mLSTMsig (spec §2.2): no n, m, denominator
-  double eps = 1e-6;     // added to the denominator
+  i64 sequences = 1;      // B
+  i64 heads = 1;          // H
+  i64 chunk = 64;         // L; T need not divide by it. chunk >= T is the parallel form
+  bool normalize = true;  // true: mLSTMexp. false: mLSTMsig (spec §2.2): no n, m, denominator
+  double eps = 1e-6;      // added to the denominator
 };
 
 // Bytes of workspace that mlstm_forward or mlstm_backward needs: (1, that many / size_of(stat)) of stat_type.

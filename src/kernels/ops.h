@@ -29,7 +29,7 @@ struct Op<void(Context&, Args...)> {
     if (!ctx.profile) return f(ctx, args...);
     const Timer timer;
     f(ctx, args...);
-    ctx.profile->add(ctx.op_class, timer.seconds(), 0);
+    ctx.profile->add_call(ctx.op_class, timer.seconds());
   }
 };
 
@@ -39,15 +39,23 @@ struct Op<void(Context&, Args...)> {
 #define XL_GPU_IMPL(name) nullptr
 #endif
 #if defined(__x86_64__)
-#define XL_CPU_IMPLS(name) {cpu_baseline::name, cpu_avx512::name}
+#define XL_CPU_IMPLS(name) \
+  { cpu_baseline::name, cpu_avx512::name }
 #else
-#define XL_CPU_IMPLS(name) {cpu_baseline::name, nullptr}
+#define XL_CPU_IMPLS(name) \
+  { cpu_baseline::name, nullptr }
 #endif
 
 #define XL_OP(name, ...)                                                                               \
-  namespace cpu_baseline { void name(Context& ctx, __VA_ARGS__); }                                     \
-  namespace cpu_avx512 { void name(Context& ctx, __VA_ARGS__); }                                       \
-  namespace gpu { void name(Context& ctx, __VA_ARGS__); }                                              \
+  namespace cpu_baseline {                                                                             \
+  void name(Context& ctx, __VA_ARGS__);                                                                \
+  }                                                                                                    \
+  namespace cpu_avx512 {                                                                               \
+  void name(Context& ctx, __VA_ARGS__);                                                                \
+  }                                                                                                    \
+  namespace gpu {                                                                                      \
+  void name(Context& ctx, __VA_ARGS__);                                                                \
+  }                                                                                                    \
   namespace ops {                                                                                      \
   inline constexpr Op<void(Context&, __VA_ARGS__)> name{#name, XL_CPU_IMPLS(name), XL_GPU_IMPL(name)}; \
   }

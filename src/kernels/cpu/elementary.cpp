@@ -1,67 +1,47 @@
 // fill, copy, add, soft_cap
-#include "core/parallel.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/ops.h"
 
 namespace xlstm::XL_CPU {
 
-namespace {
-
-constexpr i64 kBlockElements = 1 << 14;  // one task: enough work to be worth a thread
-
-// body(row, width-aware column loop) over fixed blocks of rows
-template <class F>
-void for_rows(Tensor t, F&& body) {
-  const i64 block = std::max<i64>(1, kBlockElements / std::max<i64>(1, t.cols));
-  parallel_blocks(t.rows, block, [&](i64 begin, i64 end) {
-    for (i64 r = begin; r < end; ++r) body(r);
-  });
-}
-
-void check_same_shape(const Tensor& y, const Tensor& x) {
-  XL_CHECK(y.rows == x.rows && y.cols == x.cols, "({}, {}) and ({}, {}) differ", y.rows, y.cols, x.rows, x.cols);
-}
-
-}  // namespace
-
 void fill(Context&, Tensor y, double value) {
   with_float_type(y.dtype, [&]<class T>() {
-    for_rows(y, [&](i64 r) {
-      T* out = y.row<T>(r);
-      for (i64 j = 0; j < y.cols; ++j) out[j] = T(value);
-    });
+    const Rows<T> out(y);
+    for_spans(y.rows, y.cols, [&](i64 r, i64 begin, i64 end) { std::fill(out[r] + begin, out[r] + end, T(value)); });
   });
 }
 
 void copy(Context&, Tensor y, Tensor x) {
-  check_same_shape(y, x);
+  check_shape(x, y.rows, y.cols, y.dtype);
   with_float_type(y.dtype, [&]<class T>() {
-    for_rows(y, [&](i64 r) {
-      std::memcpy(y.row<T>(r), x.row<T>(r), static_cast<std::size_t>(y.cols) * sizeof(T));
-    });
+    const Rows<T> out(y), in(x);
+    for_spans(y.rows, y.cols,
+              [&](i64 r, i64 begin, i64 end) { std::copy(in[r] + begin, in[r] + end, out[r] + begin); });
   });
 }
 
 void add(Context&, Tensor y, Tensor x, Tensor z) {
-  check_same_shape(y, x);
-  check_same_shape(y, z);
+  check_shape(x, y.rows, y.cols, y.dtype);
+  check_shape(z, y.rows, y.cols, y.dtype);
   with_float_type(y.dtype, [&]<class T>() {
-    for_rows(y, [&](i64 r) {
-      T* out = y.row<T>(r);
-      const T *a = x.row<T>(r), *b = z.row<T>(r);
-      for_lanes<T>(y.cols, [&](i64 j, i64 w) { store(out + j, load(a + j, w) + load(b + j, w), w); });
+    const Rows<T> out(y), a(x), b(z);
+    for_spans(y.rows, y.cols, [&](i64 r, i64 begin, i64 end) {
+      T* const to = out[r] + begin;
+      const T *const left = a[r] + begin, *const right = b[r] + begin;
+      for_lanes<T>(end - begin, [&](i64 j, i64 n) { store(to + j, load(left + j, n) + load(right + j, n), n); });
     });
   });
 }
 
 void soft_cap(Context&, Tensor y, Tensor x, double cap) {
-  check_same_shape(y, x);
+  check_shape(x, y.rows, y.cols, y.dtype);
   with_float_type(y.dtype, [&]<class T>() {
+    const Rows<T> out(y), in(x);
     const Vec<T> c{T(cap)}, inverse{T(1 / cap)};
-    for_rows(y, [&](i64 r) {
-      T* out = y.row<T>(r);
-      const T* in = x.row<T>(r);
-      for_lanes<T>(y.cols, [&](i64 j, i64 w) { store(out + j, c * tanh(load(in + j, w) * inverse), w); });
+    for_spans(y.rows, y.cols, [&](i64 r, i64 begin, i64 end) {
+      T* const to = out[r] + begin;
+      const T* const from = in[r] + begin;
+      for_lanes<T>(end - begin, [&](i64 j, i64 n) { store(to + j, c * tanh(load(from + j, n) * inverse), n); });
     });
   });
 }

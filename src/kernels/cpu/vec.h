@@ -54,8 +54,14 @@ struct Vec {
   friend Vec operator*(Vec a, Vec b) { return a.v * b.v; }
   friend Vec operator/(Vec a, Vec b) { return a.v / b.v; }
   friend Vec operator-(Vec a) { return -a.v; }
-  Vec& operator+=(Vec b) { v += b.v; return *this; }
-  Vec& operator*=(Vec b) { v *= b.v; return *this; }
+  Vec& operator+=(Vec b) {
+    v += b.v;
+    return *this;
+  }
+  Vec& operator*=(Vec b) {
+    v *= b.v;
+    return *this;
+  }
 
   // Lanes added pairwise, always in the same tree.
   T sum() const {
@@ -75,11 +81,17 @@ struct Vec {
 };
 
 template <class T>
-Vec<T> max(Vec<T> a, Vec<T> b) { return a.v > b.v ? a.v : b.v; }
+Vec<T> max(Vec<T> a, Vec<T> b) {
+  return a.v > b.v ? a.v : b.v;
+}
 template <class T>
-Vec<T> min(Vec<T> a, Vec<T> b) { return a.v < b.v ? a.v : b.v; }
+Vec<T> min(Vec<T> a, Vec<T> b) {
+  return a.v < b.v ? a.v : b.v;
+}
 template <class T>
-Vec<T> abs(Vec<T> a) { return a.v < 0 ? -a.v : a.v; }
+Vec<T> abs(Vec<T> a) {
+  return a.v < 0 ? -a.v : a.v;
+}
 
 // f(lane) for every lane: doubles are for gradient checks, not for speed.
 template <class F>
@@ -88,9 +100,15 @@ Vec<double> lanewise(Vec<double> x, F&& f) {
   return x;
 }
 
-inline Vec<double> exp(Vec<double> x) { return lanewise(x, [](double a) { return std::exp(a); }); }
-inline Vec<double> tanh(Vec<double> x) { return lanewise(x, [](double a) { return std::tanh(a); }); }
-inline Vec<double> sqrt(Vec<double> x) { return lanewise(x, [](double a) { return std::sqrt(a); }); }
+inline Vec<double> exp(Vec<double> x) {
+  return lanewise(x, [](double a) { return std::exp(a); });
+}
+inline Vec<double> tanh(Vec<double> x) {
+  return lanewise(x, [](double a) { return std::tanh(a); });
+}
+inline Vec<double> sqrt(Vec<double> x) {
+  return lanewise(x, [](double a) { return std::sqrt(a); });
+}
 
 inline Vec<float> sqrt(Vec<float> x) {
   for (i64 i = 0; i < Vec<float>::kWidth; ++i) x.v[i] = std::sqrt(x.v[i]);
@@ -140,7 +158,9 @@ inline Vec<float> tanh(Vec<float> x) {
 }
 
 template <class T>
-Vec<T> sigmoid(Vec<T> x) { return Vec<T>(T(1)) / (Vec<T>(T(1)) + exp(-x)); }
+Vec<T> sigmoid(Vec<T> x) {
+  return Vec<T>(T(1)) / (Vec<T>(T(1)) + exp(-x));
+}
 
 // body(i, width) over [0, n): whole vectors with width = kWidth, then one rest with width < kWidth.
 template <class T, class F>
@@ -150,9 +170,13 @@ void for_lanes(i64 n, F&& body) {
   if (i < n) body(i, n - i);
 }
 template <class T>
-Vec<T> load(const T* p, i64 width) { return width == Vec<T>::kWidth ? Vec<T>::load(p) : Vec<T>::load(p, width); }
+Vec<T> load(const T* p, i64 width) {
+  return width == Vec<T>::kWidth ? Vec<T>::load(p) : Vec<T>::load(p, width);
+}
 template <class T>
-void store(T* p, Vec<T> x, i64 width) { width == Vec<T>::kWidth ? x.store(p) : x.store(p, width); }
+void store(T* p, Vec<T> x, i64 width) {
+  width == Vec<T>::kWidth ? x.store(p) : x.store(p, width);
+}
 
 // with_float_type(x.dtype, [&]<class T>() { ... T is float or double ... });
 template <class F>

@@ -1,0 +1,53 @@
+#include "model/init.h"
+
+#include <cmath>
+
+#include "core/parallel.h"
+#include "core/random.h"
+
+namespace xlstm {
+
+namespace {
+
+// FNV-1a: a small, fixed map from a name to a number.
+std::uint64_t name_key(const std::string& name) {
+  std::uint64_t h = 0xcbf29ce484222325u;
+  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return h;
+}
+
+template <class T>
+void initialise_one(const ParamInfo& info, std::uint64_t seed) {
+  T* w = info.param.value.row<T>();
+  const i64 n = info.param.value.size();
+  const Init init = info.init;
+  const RandomStream random(seed, RandomUse::init, name_key(info.name));
+  parallel_blocks(n, 1 << 15, [&](i64 begin, i64 end) {
+    for (i64 i = begin; i < end; ++i) switch (init.kind) {
+        case Init::Kind::constant: w[i] = T(init.a); break;
+        case Init::Kind::normal: w[i] = T(init.a * random.normal(static_cast<std::uint64_t>(i))); break;
+        case Init::Kind::linspace:
+          w[i] = T(n == 1 ? init.a : init.a + (init.b - init.a) * static_cast<double>(i) / static_cast<double>(n - 1));
+          break;
+      }
+  });
+}
+
+}  // namespace
+
+Init small_init(i64 dim) { return Init::normal(std::sqrt(2.0 / (5.0 * static_cast<double>(dim)))); }
+
+Init wang_init(const ModelConfig& cfg) {
+  return Init::normal(2.0 / (static_cast<double>(cfg.num_blocks) * std::sqrt(static_cast<double>(cfg.embedding_dim))));
+}
+
+void initialise(const ParamStore& params, std::uint64_t seed) {
+  for (const ParamInfo& info : params.all()) {
+    if (info.param.value.dtype == DType::f64)
+      initialise_one<double>(info, seed);
+    else
+      initialise_one<float>(info, seed);
+  }
+}
+
+}  // namespace xlstm

@@ -1,0 +1,110 @@
+#include "model/language_model.h"
+
+#include <utility>
+
+#include "model/init.h"
+
+namespace xlstm {
+
+namespace {
+
+std::vector<Block> make_blocks(ParamStore& ps, const ModelConfig& cfg) {
+  std::vector<Block> blocks;
+  for (i64 l = 0; l < cfg.num_blocks; ++l) blocks.emplace_back(ps, fmt::format("blocks.{}", l), cfg);
+  return blocks;
+}
+
+}  // namespace
+
+LanguageModel::LanguageModel(ParamStore& ps, const ModelConfig& config)
+    : cfg((config.check(), config)),
+      embedding(ps.add("embedding.weight", cfg.vocab_size, cfg.embedding_dim, small_init(cfg.embedding_dim),
+                       /*decay=*/false)),
+      blocks(make_blocks(ps, cfg)),
+      head(ps, cfg) {}
+
+LanguageModel::Saved LanguageModel::plan(Arena& own, Arena& shared, Recompute policy, DType t, i64 rows) const {
+  Saved s;
+  for (const Block& b : blocks) {
+    s.x.push_back(own.alloc("x", t, rows, cfg.embedding_dim));
+    const i64 start = shared.mark();
+    SavePlan p(own, shared, policy);
+    s.blocks.push_back(b.plan(p, t, rows));
+    shared.rewind(start);  // the next block uses these bytes again
+  }
+  s.x.push_back(own.alloc("x", t, rows, cfg.embedding_dim));
+  return s;
+}
+
+LanguageModel::Saved LanguageModel::plan_forward(Arena& arena, DType t, i64 rows) const {
+  const Tensor even = arena.alloc("x", t, rows, cfg.embedding_dim), odd = arena.alloc("x", t, rows, cfg.embedding_dim);
+  SavePlan p(arena, arena, Recompute::none);
+  const Block::Saved one = blocks[0].plan(p, t, rows);
+  Saved s;
+  for (std::size_t l = 0; l <= blocks.size(); ++l) s.x.push_back(l % 2 == 0 ? even : odd);
+  s.blocks.assign(blocks.size(), one);
+  return s;
+}
+
+LanguageModel::State LanguageModel::plan_state(Arena& arena, DType t, i64 sequences) const {
+  State state;
+  for (const Block& b : blocks) state.push_back(b.plan_state(arena, t, sequences));
+  return state;
+}
+
+void LanguageModel::embed(Context& ctx, Tensor y, Tensor ids) const {
+  const ClassScope in(ctx, OpClass::embedding);
+  ops::embedding_forward(ctx, y, ids, embedding.value);
+}
+
+void LanguageModel::run_blocks(Context& ctx, const TokenRows& in, const Saved& s) const {
+  embed(ctx, s.x[0], in.ids);
+  for (std::size_t l = 0; l < blocks.size(); ++l) blocks[l].forward(ctx, s.x[l + 1], s.x[l], s.blocks[l], in.seq);
+}
+
+void LanguageModel::forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const {
+  run_blocks(ctx, in, s);
+  head.forward(ctx, loss, s.x.back(), in.targets);
+}
+
+void LanguageModel::forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy,
+                                     double scale) const {
+  const ScratchScope scope(*ctx.scratch);
+  const Tensor dx = ctx.scratch->alloc("dx", s.x[0].dtype, s.x[0].rows, s.x[0].cols);
+  run_blocks(ctx, in, s);
+  head.forward_backward(ctx, dx, loss, s.x.back(), in.targets, scale);
+  backward_blocks(ctx, dx, in, s, policy);
+}
+
+void LanguageModel::backward_blocks(Context& ctx, Tensor dy, const TokenRows& in, const Saved& s,
+                                    Recompute policy) const {
+  Tensor dx = ctx.scratch->alloc("dx", dy.dtype, dy.rows, dy.cols);
+  for (std::size_t l = blocks.size(); l-- > 0;) {
+    if (policy == Recompute::cheap) blocks[l].rebuild(ctx, s.x[l], s.blocks[l], in.seq);
+    if (policy == Recompute::block) blocks[l].forward(ctx, s.x[l + 1], s.x[l], s.blocks[l], in.seq);
+    blocks[l].backward(ctx, dx, dy, s.x[l], s.blocks[l], in.seq);
+    std::swap(dx, dy);
+  }
+  const ClassScope scope(ctx, OpClass::embedding);
+  ops::embedding_backward(ctx, embedding.grad, dy, in.ids);
+}
+
+void LanguageModel::prefill(Context& ctx, Tensor logits, Tensor ids, const SequenceView& seq, const Saved& s,
+                            const State& last, const State& first) const {
+  embed(ctx, s.x[0], ids);
+  for (std::size_t l = 0; l < blocks.size(); ++l)
+    blocks[l].prefill(ctx, s.x[l + 1], s.x[l], s.blocks[l], seq, last[l], first[l]);
+  for (i64 b = 0; b < seq.sequences; ++b) {
+    const i64 end = (b + 1) * seq.length;
+    head.logits(ctx, logits.slice_rows(b, b + 1), s.x.back().slice_rows(end - 1, end));
+  }
+}
+
+void LanguageModel::step(Context& ctx, Tensor logits, Tensor ids, const SequenceView& seq, const Saved& s,
+                         const State& state) const {
+  embed(ctx, s.x[0], ids);
+  for (std::size_t l = 0; l < blocks.size(); ++l) blocks[l].step(ctx, s.x[l + 1], s.x[l], s.blocks[l], seq, state[l]);
+  head.logits(ctx, logits, s.x.back());
+}
+
+}  // namespace xlstm

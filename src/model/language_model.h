@@ -1,0 +1,47 @@
+#pragma once
+// embedding -> blocks -> head. Built twice: on measuring arenas, to learn every size, and on real ones.
+#include <vector>
+
+#include "model/block.h"
+#include "model/lm_head.h"
+
+namespace xlstm {
+
+struct LanguageModel {
+  struct Saved {
+    std::vector<Tensor> x;  // (rows, D): the input of every block, and of the head
+    std::vector<Block::Saved> blocks;
+  };
+  using State = std::vector<Mixers::State>;  // one per block
+
+  ModelConfig cfg;
+  Param embedding;  // (vocab, D)
+  std::vector<Block> blocks;
+  LmHead head;
+
+  LanguageModel(ParamStore& ps, const ModelConfig& config);
+
+  // Memory for one micro-batch of `rows` tokens that will be trained on.
+  Saved plan(Arena& own, Arena& shared, Recompute policy, DType t, i64 rows) const;
+  // Memory for a pass without backward: every block uses the same bytes.
+  Saved plan_forward(Arena& arena, DType t, i64 rows) const;
+  State plan_state(Arena& arena, DType t, i64 sequences) const;
+
+  // loss (rows, 1) in nats. Gradients of `scale` times the sum of the losses are added to the parameters' gradients.
+  void forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy,
+                        double scale) const;
+  void forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const;
+
+  // logits (sequences, vocab) of the last token of each sequence.
+  void prefill(Context& ctx, Tensor logits, Tensor ids, const SequenceView& seq, const Saved& s, const State& last,
+               const State& first) const;
+  // One token per sequence; `state` is updated in place.
+  void step(Context& ctx, Tensor logits, Tensor ids, const SequenceView& seq, const Saved& s, const State& state) const;
+
+ private:
+  void embed(Context& ctx, Tensor y, Tensor ids) const;
+  void run_blocks(Context& ctx, const TokenRows& in, const Saved& s) const;
+  void backward_blocks(Context& ctx, Tensor dy, const TokenRows& in, const Saved& s, Recompute policy) const;
+};
+
+}  // namespace xlstm

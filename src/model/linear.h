@@ -1,0 +1,37 @@
+#pragma once
+// The two smallest layers. Layers are immutable structs of parameters; backward gets what forward got, plus dy and dx.
+#include "core/params.h"
+#include "kernels/ops.h"
+
+namespace xlstm {
+
+// y = x W^T
+struct Linear {
+  Param w;  // (out, in)
+
+  void forward(Context& ctx, Tensor y, Tensor x) const { ops::matmul(ctx, y, x, w.value, {.transpose_b = true}); }
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, bool add_to_dx = false) const {
+    ops::matmul(ctx, w.grad, dy, x, {.transpose_a = true, .accumulate = true});
+    ops::matmul(ctx, dx, dy, w.value, {.accumulate = add_to_dx});
+  }
+};
+
+// y = x rstd(x) w
+struct RmsNorm {
+  Param w;  // (1, D)
+  double eps;
+
+  RmsNorm(ParamStore& ps, const std::string& name, i64 dim, double eps_)
+      : w(ps.add(name + ".weight", 1, dim, Init::ones(), /*decay=*/false)), eps(eps_) {}
+
+  void forward(Context& ctx, Tensor y, Tensor rstd, Tensor x) const {
+    const ClassScope in(ctx, OpClass::norms);
+    ops::rmsnorm_forward(ctx, y, rstd, x, w.value, eps);
+  }
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, Tensor rstd) const {
+    const ClassScope in(ctx, OpClass::norms);
+    ops::rmsnorm_backward(ctx, dx, w.grad, dy, x, w.value, rstd);
+  }
+};
+
+}  // namespace xlstm

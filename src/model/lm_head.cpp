@@ -1,0 +1,73 @@
+#include "model/lm_head.h"
+
+#include <algorithm>
+
+#include "model/init.h"
+
+namespace xlstm {
+
+LmHead::LmHead(ParamStore& ps, const ModelConfig& cfg)
+    : vocab_size(cfg.vocab_size),
+      logit_cap(cfg.output_logit_soft_cap),
+      norm(ps, "out_norm", cfg.embedding_dim, cfg.norm_eps),
+      out{ps.add("lm_head.weight", cfg.vocab_size, cfg.embedding_dim, small_init(cfg.embedding_dim), /*decay=*/true)} {}
+
+// About 64 MiB of f32 logits, by the vocabulary alone: the cut is part of the arithmetic.
+i64 LmHead::chunk_rows(i64 rows) const {
+  const i64 chunk = std::clamp<i64>((i64{1} << 24) / vocab_size / 64 * 64, 64, 1024);
+  return std::min(rows, chunk);
+}
+
+// body(begin, end, logits) for every chunk of rows of x.
+template <class F>
+void LmHead::for_chunks(Context& ctx, const Tensor& x, F&& body) const {
+  const i64 chunk = chunk_rows(x.rows);
+  const Tensor logits = ctx.scratch->alloc("head.logits", x.dtype, chunk, vocab_size);
+  for (i64 begin = 0; begin < x.rows; begin += chunk) {
+    const i64 end = std::min(begin + chunk, x.rows);
+    body(begin, end, logits.slice_rows(0, end - begin));
+  }
+}
+
+void LmHead::forward(Context& ctx, Tensor loss, Tensor x, Tensor targets) const {
+  const ScratchScope scope(*ctx.scratch);
+  const Tensor normed = ctx.scratch->alloc("head.normed", x.dtype, x.rows, x.cols);
+  const Tensor rstd = ctx.scratch->alloc("head.rstd", stat_type(x.dtype), x.rows, 1);
+  norm.forward(ctx, normed, rstd, x);
+
+  const ClassScope in(ctx, OpClass::head);
+  for_chunks(ctx, x, [&](i64 begin, i64 end, Tensor z) {
+    out.forward(ctx, z, normed.slice_rows(begin, end));
+    ops::cross_entropy_forward(ctx, loss.slice_rows(begin, end), z, targets.slice_rows(begin, end), logit_cap);
+  });
+}
+
+void LmHead::forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Tensor targets, double scale) const {
+  const ScratchScope scope(*ctx.scratch);
+  const Tensor normed = ctx.scratch->alloc("head.normed", x.dtype, x.rows, x.cols);
+  const Tensor rstd = ctx.scratch->alloc("head.rstd", stat_type(x.dtype), x.rows, 1);
+  const Tensor dnormed = ctx.scratch->alloc("head.dnormed", x.dtype, x.rows, x.cols);
+  norm.forward(ctx, normed, rstd, x);
+  {
+    const ClassScope in(ctx, OpClass::head);
+    for_chunks(ctx, x, [&](i64 begin, i64 end, Tensor z) {
+      const Tensor rows = normed.slice_rows(begin, end);
+      out.forward(ctx, z, rows);
+      ops::cross_entropy(ctx, loss.slice_rows(begin, end), z, targets.slice_rows(begin, end), logit_cap, scale);
+      out.backward(ctx, dnormed.slice_rows(begin, end), z, rows);  // z holds its own gradient now
+    });
+  }
+  norm.backward(ctx, dx, dnormed, x, rstd);
+}
+
+void LmHead::logits(Context& ctx, Tensor y, Tensor x) const {
+  const ScratchScope scope(*ctx.scratch);
+  const Tensor normed = ctx.scratch->alloc("head.normed", x.dtype, x.rows, x.cols);
+  const Tensor rstd = ctx.scratch->alloc("head.rstd", stat_type(x.dtype), x.rows, 1);
+  norm.forward(ctx, normed, rstd, x);
+  const ClassScope in(ctx, OpClass::head);
+  out.forward(ctx, y, normed);
+  ops::soft_cap(ctx, y, y, logit_cap);
+}
+
+}  // namespace xlstm

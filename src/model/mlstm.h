@@ -1,0 +1,56 @@
+#pragma once
+// The mLSTM layer: projections, capped gates, cell, per-head LayerNorm, output gate, output projection   (spec §6)
+#include "model/config.h"
+#include "model/linear.h"
+#include "model/saved.h"
+#include "model/sequence.h"
+
+namespace xlstm {
+
+struct MLstm {
+  struct Saved {
+    Tensor qkvo;        // (rows, 2 K H + V H + V H)   q | k | v | output gate pre-activation
+    Tensor gate_pre;    // (rows, 2 H)                 before bias and cap
+    Gates log;          // (rows, H) each              cheap
+    Tensor h;           // (rows, V H)                 out of the cell
+    CellStats stats;    // (rows, H) each              with a normaliser only
+    Tensor mean, rstd;  // (rows, H)                 of the head norm
+    Tensor gated;       // (rows, V H)                 cheap
+  };
+  using State = CellState;  // what generation carries from token to token
+
+  i64 qk_dim, v_dim;  // of all heads together
+  MixerConfig cfg;
+  Linear qkvo;
+  Linear gates;
+  Param gate_bias;  // (1, 2 H)
+  Param norm;       // (1, V H)
+  Linear out;
+
+  MLstm(ParamStore& ps, const std::string& name, const ModelConfig& model);
+
+  Saved plan(SavePlan& p, DType t, i64 rows) const;
+  State plan_state(Arena& arena, DType t, i64 sequences) const;
+
+  void forward(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq) const {
+    forward_with_state(ctx, y, x, s, seq, /*last=*/{}, /*first=*/{});
+  }
+  void rebuild(Context& ctx, const Saved& s, const SequenceView& seq) const;
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& s, const SequenceView& seq) const;
+
+  // Prefill: chunkwise from `first` (absent: the zero state); the state after the last token goes to `last`.
+  void forward_with_state(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq, State last,
+                          State first) const;
+  // Decode: the recurrent form, updating `state` in place.
+  void step(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq, State state) const;
+
+ private:
+  CellInputs cell_inputs(Tensor fused, Gates log) const;
+  Tensor ogate(Tensor fused) const { return fused.slice_cols(2 * qk_dim + v_dim, 2 * qk_dim + 2 * v_dim); }
+  CellShape shape(const SequenceView& seq) const;
+  Tensor workspace(Context& ctx, const SequenceView& seq, DType t, bool backward) const;
+  void project(Context& ctx, Tensor x, const Saved& s, const SequenceView& seq) const;
+  void read_out(Context& ctx, Tensor y, const Saved& s) const;
+};
+
+}  // namespace xlstm
