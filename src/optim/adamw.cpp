@@ -1,0 +1,28 @@
+#include "optim/adamw.h"
+
+namespace xlstm {
+
+AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state) : cfg_(cfg), params_(params) {
+  for (const ParamInfo& info : params.all()) {
+    const Tensor w = info.param.value;
+    const DType t = stat_type(w.dtype);
+    moments_.push_back({state.alloc(info.name, t, w.rows, w.cols), state.alloc(info.name, t, w.rows, w.cols)});
+  }
+}
+
+void AdamW::step(Context& ctx, double lr, double grad_scale, i64 t) const {
+  const ClassScope in(ctx, OpClass::optimizer);
+  for (std::size_t i = 0; i < moments_.size(); ++i) {
+    const ParamInfo& info = params_.all()[i];
+    ops::adamw(ctx, info.param.value, moments_[i].m, moments_[i].v, info.param.grad,
+               {.lr = lr,
+                .beta1 = cfg_.beta1,
+                .beta2 = cfg_.beta2,
+                .eps = cfg_.eps,
+                .weight_decay = info.decay ? cfg_.weight_decay : 0,
+                .grad_scale = grad_scale,
+                .t = t});
+  }
+}
+
+}  // namespace xlstm
