@@ -1,0 +1,95 @@
+// Cross entropy behind a soft cap, and its gradient in place. A row of logits stays in the second-level cache.
+#include "kernels/cpu/rows.h"
+#include "kernels/ops.h"
+
+namespace xlstm::XL_CPU {
+
+namespace {
+
+void check_cross_entropy(const Tensor& loss, const Tensor& logits, const Tensor& targets, double cap) {
+  check_shape(loss, logits.rows, 1, stat_type(logits.dtype));
+  check_shape(targets, logits.rows, 1, DType::i32);
+  XL_CHECK(cap > 0 && logits.cols > 0, "cap {} and {} classes", cap, logits.cols);
+  const Rows<std::int32_t> target(targets);
+  for (i64 r = 0; r < targets.rows; ++r)
+    XL_CHECK(target[r][0] >= -1 && target[r][0] < logits.cols, "target {} in row {}, but there are {} classes",
+             target[r][0], r, logits.cols);
+}
+
+template <class T>
+T max_of(const T* z, i64 n) {
+  constexpr T kLowest = -std::numeric_limits<T>::infinity();
+  Vec<T> top(kLowest);
+  for_lanes<T>(n, [&](i64 j, i64 w) {
+    top = max(top, w == Vec<T>::kWidth ? Vec<T>::load(z + j) : Vec<T>::load(z + j, w, kLowest));
+  });
+  return top.max();
+}
+
+// Sum over a row of e^(c - top), and each(j, w, e, t) with t = tanh(z / cap). Blocks of 64 vectors are summed first.
+template <class T, class F>
+T sum_exp(const T* z, i64 n, T cap, T top, F&& each) {
+  constexpr i64 kBlock = 64 * Vec<T>::kWidth;
+  const Vec<T> inverse(1 / cap), c(cap), shift(top);
+  Vec<T> total(T(0));
+  for (i64 begin = 0; begin < n; begin += kBlock) {
+    Vec<T> block(T(0));
+    for_lanes<T>(std::min(kBlock, n - begin), [&](i64 j, i64 w) {
+      const Vec<T> t = tanh(load(z + begin + j, w) * inverse);
+      Vec<T> e = exp(c * t - shift);
+      if (w < Vec<T>::kWidth) e = Vec<T>::load(reinterpret_cast<const T*>(&e.v), w);  // no terms beyond the row
+      block += e;
+      each(begin + j, w, e, t);
+    });
+    total += block;
+  }
+  return total.sum();
+}
+
+}  // namespace
+
+void cross_entropy(Context&, Tensor loss, Tensor logits, Tensor targets, double cap, double scale) {
+  check_cross_entropy(loss, logits, targets, cap);
+  const i64 V = logits.cols;
+  with_float_type(logits.dtype, [&]<class T>() {
+    const Rows<T> out(loss), row(logits);
+    const Rows<std::int32_t> target(targets);
+    const T c = T(cap);
+    const Vec<T> one(T(1));
+    for_rows(logits.rows, V, [&](i64 r) {
+      T* const z = row[r];
+      const i64 hit = target[r][0];
+      if (hit < 0) {
+        out[r][0] = 0;
+        std::fill_n(z, V, T(0));
+        return;
+      }
+      const T hit_tanh = std::tanh(z[hit] / c), top = c * std::tanh(max_of(z, V) / c);
+      // e (1 - t^2) takes the place of z; what is left is to divide by the sum, which is known only then.
+      const T sum =
+          sum_exp(z, V, c, top, [&](i64 j, i64 w, Vec<T> e, Vec<T> t) { store(z + j, e * (one - t * t), w); });
+      out[r][0] = std::log(sum) + top - c * hit_tanh;
+      const Vec<T> factor(T(scale) / sum);
+      for_lanes<T>(V, [&](i64 j, i64 w) { store(z + j, load(z + j, w) * factor, w); });
+      z[hit] -= T(scale) * (1 - hit_tanh * hit_tanh);
+    });
+  });
+}
+
+void cross_entropy_forward(Context&, Tensor loss, Tensor logits, Tensor targets, double cap) {
+  check_cross_entropy(loss, logits, targets, cap);
+  const i64 V = logits.cols;
+  with_float_type(logits.dtype, [&]<class T>() {
+    const Rows<T> out(loss), row(logits);
+    const Rows<std::int32_t> target(targets);
+    const T c = T(cap);
+    for_rows(logits.rows, V, [&](i64 r) {
+      const i64 hit = target[r][0];
+      const T top = c * std::tanh(max_of(row[r], V) / c);
+      const T sum = sum_exp(row[r], V, c, top, [](i64, i64, Vec<T>, Vec<T>) {});
+      out[r][0] = hit < 0 ? T(0) : std::log(sum) + top - c * std::tanh(row[r][hit] / c);
+    });
+  });
+}
+
+}  // namespace xlstm::XL_CPU

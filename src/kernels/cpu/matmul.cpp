@@ -1,0 +1,75 @@
+// Matrix products: oneDNN for f32, plain loops for f64 (gradient checks). C is cut into tiles by shape alone, each one
+// computed by one single-threaded library call, because the bits of a threaded call depend on the number of threads.
+#include <dnnl.h>
+
+#include <atomic>
+
+#include "kernels/cpu/rows.h"
+#include "kernels/ops.h"
+
+namespace xlstm::XL_CPU {
+
+namespace {
+
+struct Product {
+  i64 M, N, K;
+  bool ta, tb, accumulate;
+};
+
+bool multiply_f32(const Product& p, Tensor c, Tensor a, Tensor b) {
+  const i64 tile_m = 256, tile_n = 512;
+  const i64 rows = (p.M + tile_m - 1) / tile_m, cols = (p.N + tile_n - 1) / tile_n;
+  const float *const pa = a.row<float>(), *const pb = b.row<float>();
+  float* const pc = c.row<float>();
+  std::atomic<bool> ok = true;
+  parallel_for(rows * cols, [&](i64 task) {
+    const i64 m = task / cols * tile_m, n = task % cols * tile_n;
+    const dnnl_status_t status =
+        dnnl_sgemm(p.ta ? 'T' : 'N', p.tb ? 'T' : 'N', std::min(tile_m, p.M - m), std::min(tile_n, p.N - n), p.K, 1.0f,
+                   pa + (p.ta ? m : m * a.row_stride), a.row_stride, pb + (p.tb ? n * b.row_stride : n), b.row_stride,
+                   p.accumulate ? 1.0f : 0.0f, pc + m * c.row_stride + n, c.row_stride);
+    if (status != dnnl_success) ok = false;
+  });
+  return ok;
+}
+
+void multiply_f64(const Product& p, Tensor c, Tensor a, Tensor b) {
+  const Rows<double> out(c), left(a), right(b);
+  const auto at_a = [&](i64 m, i64 k) { return p.ta ? left[k][m] : left[m][k]; };
+  parallel_blocks(p.M, 8, [&](i64 begin, i64 end) {
+    for (i64 m = begin; m < end; ++m) {
+      if (!p.accumulate) std::fill_n(out[m], p.N, 0.0);
+      if (p.tb) {
+        for (i64 n = 0; n < p.N; ++n) {
+          double dot = 0;
+          for (i64 k = 0; k < p.K; ++k) dot += at_a(m, k) * right[n][k];
+          out[m][n] += dot;
+        }
+      } else {
+        for (i64 k = 0; k < p.K; ++k) {
+          const double x = at_a(m, k);
+          for (i64 n = 0; n < p.N; ++n) out[m][n] += x * right[k][n];
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+void matmul(Context& ctx, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
+  const Product p{c.rows,          c.cols, flags.transpose_a ? a.rows : a.cols, flags.transpose_a, flags.transpose_b,
+                  flags.accumulate};
+  check_shape(a, p.ta ? p.K : p.M, p.ta ? p.M : p.K, c.dtype);
+  check_shape(b, p.tb ? p.N : p.K, p.tb ? p.K : p.N, c.dtype);
+  XL_CHECK(p.K > 0, "a product over no terms");
+  if (c.dtype == DType::f32) {
+    XL_CHECK(multiply_f32(p, c, a, b), "dnnl_sgemm refused M {}, N {}, K {}", p.M, p.N, p.K);
+  } else {
+    XL_CHECK(c.dtype == DType::f64, "no CPU kernel for {}", name_of(c.dtype));
+    multiply_f64(p, c, a, b);
+  }
+  if (ctx.profile) ctx.profile->add_flops(ctx.op_class, 2.0 * double(p.M) * double(p.N) * double(p.K));
+}
+
+}  // namespace xlstm::XL_CPU
