@@ -1,0 +1,68 @@
+#include "train/config.h"
+
+#include <bit>
+
+namespace xlstm {
+
+namespace {
+
+void require_at_least(i64 value, i64 least, const char* key) {
+  if (value < least) throw user_error("{}: is {}; at least {} is needed", key, value, least);
+}
+
+i64 default_slots(i64 micro_batches) {
+  i64 slots = 8;
+  while (micro_batches % slots != 0) slots /= 2;
+  return slots;
+}
+
+void resolve_batch(TrainConfig& c) {
+  const TrainSection& t = c.train;
+  if (t.batch_size % t.micro_batch_size != 0)
+    throw user_error("train.batch_size: {} is not a multiple of train.micro_batch_size {}", t.batch_size,
+                     t.micro_batch_size);
+  i64& slots = c.parallel.reduction_slots;
+  if (slots == 0) slots = default_slots(c.micro_batches());
+  if (!std::has_single_bit(static_cast<std::uint64_t>(slots)))
+    throw user_error("parallel.reduction_slots: {} is not a power of two", slots);
+  if (c.micro_batches() % slots != 0)
+    throw user_error(
+        "parallel.reduction_slots: the {} micro-batches of an update (batch_size / micro_batch_size) do not divide "
+        "into "
+        "{} slots",
+        c.micro_batches(), slots);
+}
+
+}  // namespace
+
+void TrainConfig::resolve() {
+  model.check();
+  require_at_least(run.seed, 0, "run.seed");
+  require_at_least(run.threads, 0, "run.threads");
+  require_at_least(train.steps, 1, "train.steps");
+  require_at_least(train.batch_size, 1, "train.batch_size");
+  require_at_least(train.micro_batch_size, 1, "train.micro_batch_size");
+  require_at_least(train.context_length, 1, "train.context_length");
+  require_at_least(parallel.reduction_slots, 0, "parallel.reduction_slots");
+  require_at_least(checkpoint.every, 0, "checkpoint.every");
+  require_at_least(checkpoint.keep, 1, "checkpoint.keep");
+  require_at_least(checkpoint.keep_every, 0, "checkpoint.keep_every");
+  require_at_least(eval.every, 0, "eval.every");
+  require_at_least(eval.batches, 0, "eval.batches");
+  require_at_least(guard.max_skips, 0, "guard.max_skips");
+  require_at_least(log.every, 1, "log.every");
+  if (run.device == DeviceChoice::cuda) throw user_error("run.device: cuda is not part of this build; use auto or cpu");
+  if (run.precision == Precision::bf16) throw user_error("run.precision: bf16 is not available on the CPU; use f32");
+  schedule.check(train.steps);
+  resolve_batch(*this);
+}
+
+TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments) {
+  ConfigTree tree = ConfigTree::from_file(path);
+  for (const std::string& assignment : assignments) tree.set(assignment);
+  TrainConfig config = read_config<TrainConfig>(tree);
+  config.resolve();
+  return config;
+}
+
+}  // namespace xlstm

@@ -1,0 +1,143 @@
+#pragma once
+// Everything that a training run can be told. Sections and names: docs/config.md. Defaults live here; YAML files hold
+// only differences.
+#include "model/config.h"
+#include "model/saved.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+
+namespace xlstm {
+
+enum class DeviceChoice : std::uint8_t { automatic, cpu, cuda };
+constexpr auto names_of(DeviceChoice) { return std::array{"auto", "cpu", "cuda"}; }
+enum class Precision : std::uint8_t { f32, bf16 };
+constexpr auto names_of(Precision) { return std::array{"f32", "bf16"}; }
+enum class Packing : std::uint8_t { concat };
+constexpr auto names_of(Packing) { return std::array{"concat"}; }
+enum class Reduction : std::uint8_t { exact, fast };
+constexpr auto names_of(Reduction) { return std::array{"exact", "fast"}; }
+
+struct RunConfig {
+  std::string name = "xlstm";
+  i64 seed = 1;
+  DeviceChoice device = DeviceChoice::automatic;
+  Precision precision = Precision::f32;
+  i64 threads = 0;  // 0 = every usable core
+};
+void visit(auto& v, RunConfig& c) {
+  v("name", c.name);
+  v("seed", c.seed);
+  v("device", c.device);
+  v("precision", c.precision);
+  v("threads", c.threads);
+}
+
+struct DataConfig {
+  std::string train, validation;  // folders made by `xlstm data build`; validation may be empty
+  Packing packing = Packing::concat;
+};
+void visit(auto& v, DataConfig& c) {
+  v("train", c.train);
+  v("validation", c.validation);
+  v("packing", c.packing);
+}
+
+struct TrainSection {
+  i64 steps = 1000;
+  i64 batch_size = 32;       // sequences of one update, over all ranks
+  i64 micro_batch_size = 8;  // sequences of one forward and backward pass
+  i64 context_length = 1024;
+  Recompute recompute = Recompute::none;
+};
+void visit(auto& v, TrainSection& c) {
+  v("steps", c.steps);
+  v("batch_size", c.batch_size);
+  v("micro_batch_size", c.micro_batch_size);
+  v("context_length", c.context_length);
+  v("recompute", c.recompute);
+}
+
+struct ParallelConfig {
+  i64 reduction_slots = 0;  // a power of two; 0 = the largest up to 8 that the micro-batches of an update divide into
+  Reduction reduction = Reduction::exact;
+  bool shard_optimizer = true;  // with several ranks
+  i64 timeout = 600;            // seconds that a collective may take; with several ranks
+  i64 check_interval = 0;       // steps between comparisons of the ranks' weights; with several ranks
+};
+void visit(auto& v, ParallelConfig& c) {
+  v("reduction_slots", c.reduction_slots);
+  v("reduction", c.reduction);
+  v("shard_optimizer", c.shard_optimizer);
+  v("timeout", c.timeout);
+  v("check_interval", c.check_interval);
+}
+
+struct CheckpointConfig {
+  i64 every = 500;     // steps; 0 = only at the end
+  i64 keep = 2;        // newest ones
+  i64 keep_every = 0;  // and those at multiples of this step; 0 = none
+};
+void visit(auto& v, CheckpointConfig& c) {
+  v("every", c.every);
+  v("keep", c.keep);
+  v("keep_every", c.keep_every);
+}
+
+struct EvalConfig {
+  i64 every = 500;   // steps; 0 = only at the end
+  i64 batches = 16;  // micro-batches of the validation set, always the same ones; 0 = all of it
+};
+void visit(auto& v, EvalConfig& c) {
+  v("every", c.every);
+  v("batches", c.batches);
+}
+
+struct GuardConfig {
+  i64 max_skips = 10;  // updates skipped in a row before the run stops
+};
+void visit(auto& v, GuardConfig& c) { v("max_skips", c.max_skips); }
+
+struct LogConfig {
+  i64 every = 10;  // steps between lines on the console
+};
+void visit(auto& v, LogConfig& c) { v("every", c.every); }
+
+struct TrainConfig {
+  RunConfig run;
+  ModelConfig model;
+  DataConfig data;
+  TrainSection train;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  ParallelConfig parallel;
+  CheckpointConfig checkpoint;
+  EvalConfig eval;
+  GuardConfig guard;
+  LogConfig log;
+
+  // Fills in what 0 leaves open, and refuses what does not fit together (UserError naming the keys).
+  void resolve();
+
+  i64 micro_batches() const { return train.batch_size / train.micro_batch_size; }  // of one update
+  i64 micro_batches_per_slot() const { return micro_batches() / parallel.reduction_slots; }
+  i64 micro_batch_rows() const { return train.micro_batch_size * train.context_length; }
+  i64 tokens_per_step() const { return train.batch_size * train.context_length; }
+};
+void visit(auto& v, TrainConfig& c) {
+  v("run", c.run);
+  v("model", c.model);
+  v("data", c.data);
+  v("train", c.train);
+  v("optimizer", c.optimizer);
+  v("schedule", c.schedule);
+  v("parallel", c.parallel);
+  v("checkpoint", c.checkpoint);
+  v("eval", c.eval);
+  v("guard", c.guard);
+  v("log", c.log);
+}
+
+// From a YAML file and `--set key=value` assignments, resolved.
+TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments);
+
+}  // namespace xlstm

@@ -1,0 +1,98 @@
+#include "train/memory.h"
+
+#include <bit>
+
+#include "train/step.h"
+
+namespace xlstm {
+
+namespace {
+
+// Checkpoints are written from a copy, so that training waits only for the copy.
+void plan_snapshot(Arena& arena, const TrainState& state) {
+  for (const ParamInfo& info : state.params.all()) {
+    const Tensor w = info.param.value;
+    for (int copy = 0; copy < 3; ++copy) arena.alloc(info.name, stat_type(w.dtype), w.rows, w.cols);
+  }
+}
+
+}  // namespace
+
+TrainArenas::TrainArenas()
+    : parameters(Arena::measuring("parameters")),
+      gradients(Arena::measuring("gradients")),
+      slots(Arena::measuring("gradient slots")),
+      optimizer(Arena::measuring("optimizer moments")),
+      activations(Arena::measuring("activations")),
+      recompute(Arena::measuring("recomputed activations")),
+      scratch(Arena::measuring("scratch")),
+      tokens(Arena::measuring("tokens and losses")),
+      snapshot(Arena::measuring("checkpoint snapshot")) {}
+
+TrainArenas TrainArenas::measuring() { return TrainArenas(); }
+
+std::array<Arena*, 9> TrainArenas::all() {
+  return {&parameters, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
+}
+
+std::array<const Arena*, 9> TrainArenas::all() const {
+  return {&parameters, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
+}
+
+TrainArenas::TrainArenas(const std::vector<ArenaSize>& sizes) : TrainArenas() {
+  const auto arenas = all();
+  XL_CHECK(sizes.size() == arenas.size(), "{} sizes for {} arenas", sizes.size(), arenas.size());
+  for (std::size_t i = 0; i < arenas.size(); ++i) {
+    // An empty arena still needs an address: without one it would be a measuring arena.
+    buffers_.emplace_back(std::max<i64>(sizes[i].bytes, 1));
+    *arenas[i] = Arena(sizes[i].name, buffers_.back().data(), sizes[i].bytes);
+  }
+}
+
+std::vector<ArenaSize> TrainArenas::sizes() const {
+  std::vector<ArenaSize> out;
+  for (const Arena* arena : all()) out.push_back({arena->name(), arena->peak()});
+  return out;
+}
+
+TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg)
+    : params(arenas.parameters, arenas.gradients, DType::f32),
+      model(params, cfg.model),
+      optimizer(cfg.optimizer, params, arenas.optimizer),
+      all_gradients(make_tensor(arenas.gradients.base(), DType::f32, 1, arenas.gradients.peak() / size_of(DType::f32))),
+      slot_partials(plan_slots(arenas.slots, cfg, all_gradients.cols)),
+      saved(model.plan(arenas.activations, arenas.recompute, cfg.train.recompute, DType::f32, cfg.micro_batch_rows())) {
+  const i64 rows = cfg.micro_batch_rows();
+  Arena& a = arenas.tokens;
+  micro = {.ids = a.alloc("ids", DType::i32, rows, 1),
+           .targets = a.alloc("targets", DType::i32, rows, 1),
+           .seq = {cfg.train.micro_batch_size, cfg.train.context_length, a.alloc("starts", DType::i32, rows, 1)}};
+  losses = a.alloc("losses", DType::f32, rows, 1);
+  loss_sums = a.alloc("loss sums", DType::f64, cfg.micro_batches(), 1);
+  norm_sums = a.alloc("norm sums", DType::f64, static_cast<i64>(params.all().size()), 1);
+}
+
+// A slot that is done waits for its neighbour: one buffer per level of the tree (see SlotReduction in train/step.cpp).
+std::vector<Tensor> TrainState::plan_slots(Arena& arena, const TrainConfig& cfg, i64 elements) {
+  std::vector<Tensor> partials;
+  const int levels = std::bit_width(static_cast<std::uint64_t>(cfg.parallel.reduction_slots)) - 1;
+  for (int level = 0; level < levels; ++level) partials.push_back(arena.alloc("slot", DType::f32, 1, elements));
+  return partials;
+}
+
+std::vector<ArenaSize> measure_training(const TrainConfig& cfg, CpuIsa isa) {
+  TrainArenas arenas = TrainArenas::measuring();
+  TrainState state(arenas, cfg);
+  plan_snapshot(arenas.snapshot, state);
+  Context dry{.isa = isa, .scratch = &arenas.scratch};
+  TrainStep(dry, state, cfg).dry_run();
+  return arenas.sizes();
+}
+
+i64 total_bytes(const std::vector<ArenaSize>& sizes) {
+  i64 total = 0;
+  for (const ArenaSize& size : sizes) total += size.bytes;
+  return total;
+}
+
+}  // namespace xlstm

@@ -1,0 +1,60 @@
+#pragma once
+// The memory of a training run. The same constructor runs twice: on measuring arenas, which is what `xlstm plan`
+// prints, and on real ones of exactly that size, which is what a run allocates. Nothing is allocated after that.
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "core/memory.h"
+#include "core/params.h"
+#include "model/language_model.h"
+#include "train/config.h"
+
+namespace xlstm {
+
+struct ArenaSize {
+  std::string name;
+  i64 bytes = 0;
+};
+
+// One set of arenas, measuring or real.
+class TrainArenas {
+ public:
+  static TrainArenas measuring();
+  explicit TrainArenas(const std::vector<ArenaSize>& sizes);
+
+  std::vector<ArenaSize> sizes() const;  // the peaks so far
+
+  Arena parameters, gradients, slots, optimizer, activations, recompute, scratch, tokens, snapshot;
+
+ private:
+  TrainArenas();
+  std::array<Arena*, 9> all();
+  std::array<const Arena*, 9> all() const;
+  std::vector<Buffer> buffers_;
+};
+
+// What lies in those arenas.
+struct TrainState {
+  TrainState(TrainArenas& arenas, const TrainConfig& cfg);
+
+  ParamStore params;
+  LanguageModel model;
+  AdamW optimizer;
+  Tensor all_gradients;               // every gradient, as one row
+  std::vector<Tensor> slot_partials;  // the same size; one per level of the reduction tree
+  LanguageModel::Saved saved;
+  TokenRows micro;   // what the model reads now
+  Tensor losses;     // (rows of a micro-batch, 1)
+  Tensor loss_sums;  // (micro-batches, 1) f64
+  Tensor norm_sums;  // (parameters, 1) f64
+
+ private:
+  static std::vector<Tensor> plan_slots(Arena& arena, const TrainConfig& cfg, i64 elements);
+};
+
+// The exact memory bill, without allocating any of it.
+std::vector<ArenaSize> measure_training(const TrainConfig& cfg, CpuIsa isa);
+i64 total_bytes(const std::vector<ArenaSize>& sizes);
+
+}  // namespace xlstm

@@ -1,0 +1,83 @@
+#include "train/run_directory.h"
+
+#include <ctime>
+
+#include "core/hash.h"
+#include "core/log.h"
+#include "train/hardware.h"
+
+namespace xlstm {
+
+namespace {
+
+// Keys that may change between two starts of a run: none of them changes a bit of the result up to the common step.
+bool may_change(const std::string& key) {
+  for (const char* prefix :
+       {"run.name", "run.threads", "run.device", "data.", "train.steps", "train.recompute", "parallel.shard_optimizer",
+        "parallel.timeout", "parallel.check_interval", "checkpoint.", "eval.", "guard.", "log."})
+    if (key.starts_with(prefix)) return true;
+  return false;
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  return text;
+}
+
+}  // namespace
+
+std::string conflicting_key(const std::string& old_yaml, const std::string& new_yaml) {
+  const ConfigTree before = ConfigTree::from_text(old_yaml, "config.yaml");
+  const ConfigTree now = ConfigTree::from_text(new_yaml, "config");
+  for (const auto& [key, value] : now.values) {
+    const auto it = before.values.find(key);
+    if (it != before.values.end() && it->second.text != value.text && !may_change(key))
+      return fmt::format("{} was {}, is {}", key, it->second.text, value.text);
+  }
+  return "";
+}
+
+RunDirectory::RunDirectory(fs::path path, const TrainConfig& cfg) : path_(std::move(path)) {
+  std::error_code error;
+  fs::create_directories(checkpoints(), error);
+  if (error) throw user_error("cannot make the run directory {}: {}", path_.string(), error.message());
+  lock_ = std::make_unique<FileLock>(path_ / "lock", fmt::format("run directory {}", path_.string()));
+
+  const fs::path file = path_ / "config.yaml";
+  const std::string yaml = write_config(cfg);
+  if (!fs::exists(file)) {
+    write_file_atomically(file, yaml);
+  } else if (const std::string conflict = conflicting_key(read_file(file), yaml); !conflict.empty()) {
+    throw user_error("{} holds another run: {}; give this one a folder of its own with --run", path_.string(),
+                     conflict);
+  }
+}
+
+void RunDirectory::add_environment(const std::vector<std::string>& command_line) {
+  const fs::path file = path_ / "environment.json";
+  Json starts = Json::array();
+  if (fs::exists(file)) try {
+      starts = read_json(file).at("starts");
+    } catch (const std::exception& e) {
+      log_warning("{} cannot be read and is written anew", file.string());
+    }
+  Json entry = describe_environment();
+  entry["time"] = utc_now();
+  entry["command"] = command_line;
+  starts.push_back(entry);
+  write_file_atomically(file, Json{{"starts", starts}}.dump(2) + "\n");
+}
+
+void RunDirectory::keep_tokenizer(const fs::path& model, const std::string& sha256) {
+  if (fs::exists(tokenizer())) {
+    if (sha256_hex(read_file(tokenizer())) != sha256)
+      throw user_error("{} is not the tokenizer of the data set (sha256 {}); this run was trained with another one",
+                       tokenizer().string(), sha256);
+    return;
+  }
+  write_file_atomically(tokenizer(), read_file(model));
+}
+
+}  // namespace xlstm

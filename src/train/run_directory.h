@@ -1,0 +1,33 @@
+#pragma once
+// A run's folder (design: docs/run_directory.md): config.yaml, environment.json, metrics.jsonl, tokenizer.model,
+// checkpoints/. One living process at a time.
+#include <memory>
+
+#include "core/json.h"
+#include "train/config.h"
+
+namespace xlstm {
+
+class RunDirectory {
+ public:
+  // Makes the folder, or takes over one whose config agrees with `cfg` in everything that shapes the result. UserError
+  // naming the first key that differs, or the process that uses the folder now.
+  RunDirectory(fs::path path, const TrainConfig& cfg);
+
+  const fs::path& path() const { return path_; }
+  fs::path checkpoints() const { return path_ / "checkpoints"; }
+  fs::path metrics() const { return path_ / "metrics.jsonl"; }
+  fs::path tokenizer() const { return path_ / "tokenizer.model"; }
+
+  void add_environment(const std::vector<std::string>& command_line);  // one entry per start of the program
+  void keep_tokenizer(const fs::path& model, const std::string& sha256);
+
+ private:
+  fs::path path_;
+  std::unique_ptr<FileLock> lock_;
+};
+
+// The first key that two configs must share and do not: "optimizer.lr was 0.001, is 0.002", or "".
+std::string conflicting_key(const std::string& old_yaml, const std::string& new_yaml);
+
+}  // namespace xlstm

@@ -1,0 +1,76 @@
+#include "train/run_log.h"
+
+#include <cmath>
+
+#include "core/text.h"
+
+namespace xlstm {
+
+namespace {
+
+// JSON has no NaN: a loss that is not finite is written as null.
+Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
+
+std::string lines_up_to(const fs::path& path, i64 step) {
+  std::string kept;
+  if (!fs::exists(path)) return kept;
+  const std::string text = read_file(path);
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = text.find('\n', at);
+    if (end == std::string::npos) break;
+    const Json line = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(at),
+                                  text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, /*allow_exceptions=*/false);
+    if (line.is_object() && line.value("step", step + 1) <= step) kept += text.substr(at, end - at + 1);
+    at = end + 1;
+  }
+  return kept;
+}
+
+}  // namespace
+
+RunLog::RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console_every)
+    : steps_(steps), console_every_(console_every), first_step_(resumed_step) {
+  write_file_atomically(metrics, lines_up_to(metrics, resumed_step));
+  file_ = std::make_unique<OutputFile>(metrics, /*append=*/true);
+  if (stderr_is_terminal())
+    bar_ = std::make_unique<Progress>("train", static_cast<double>(steps), " steps", static_cast<double>(resumed_step));
+}
+
+void RunLog::write(const Json& line) { file_->write(line.dump() + "\n"); }
+
+void RunLog::step(const StepRecord& r) {
+  write({{"step", r.step},
+         {"tokens", r.tokens},
+         {"loss", number(r.loss)},
+         {"grad_norm", number(r.grad_norm)},
+         {"lr", r.lr},
+         {"tokens_per_second", r.tokens_per_second},
+         {"mfu", r.mfu},
+         {"seconds", r.seconds},
+         {"data_wait", r.data_wait},
+         {"applied", r.applied}});
+  if (bar_) bar_->update(static_cast<double>(r.step), fmt::format("loss {:.4f}", r.loss));
+  if (r.step % console_every_ != 0 && r.step != steps_ && r.step != first_step_ + 1) return;
+  const double per_step = timer_.seconds() / static_cast<double>(r.step - first_step_);
+  log_info("step {:>6}/{}  loss {:7.4f}  |g| {:8.4f}  lr {:.2e}  {:>7.0f} tok/s  {:4.1f} % of GEMM peak  {} left",
+           r.step, steps_, r.loss, r.grad_norm, r.lr, r.tokens_per_second, 100 * r.mfu,
+           human_duration(per_step * static_cast<double>(steps_ - r.step)));
+}
+
+void RunLog::evaluation(i64 step, double loss, i64 tokens) {
+  write({{"step", step},
+         {"validation_loss", number(loss)},
+         {"validation_perplexity", number(std::exp(loss))},
+         {"validation_tokens", tokens}});
+  log_info("step {:>6}/{}  validation loss {:.4f}  perplexity {:.2f}  ({} tokens)", step, steps_, loss, std::exp(loss),
+           tokens);
+}
+
+void RunLog::finish(const std::string& note) {
+  if (bar_) bar_->finish();
+  bar_.reset();
+  file_->close();
+  log_info("{}", note);
+}
+
+}  // namespace xlstm

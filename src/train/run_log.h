@@ -1,0 +1,40 @@
+#pragma once
+// What a run says: one JSON object per step in metrics.jsonl, and lines or a bar on the console.
+#include <memory>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/log.h"
+
+namespace xlstm {
+
+struct StepRecord {
+  i64 step = 0, tokens = 0;  // tokens: seen so far
+  double loss = 0, grad_norm = 0, lr = 0;
+  double tokens_per_second = 0;
+  double mfu = 0;      // achieved FLOPs over the measured peak of matrix products
+  double seconds = 0;  // of this step
+  double data_wait = 0;
+  bool applied = true;
+};
+
+class RunLog {
+ public:
+  // Lines of metrics.jsonl beyond `resumed_step`, and a half-written last one, are dropped: those steps come again.
+  RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console_every);
+
+  void step(const StepRecord& record);
+  void evaluation(i64 step, double loss, i64 tokens);
+  void finish(const std::string& note);
+
+ private:
+  void write(const Json& line);
+
+  std::unique_ptr<OutputFile> file_;
+  i64 steps_, console_every_;
+  Timer timer_;
+  i64 first_step_;
+  std::unique_ptr<Progress> bar_;
+};
+
+}  // namespace xlstm
