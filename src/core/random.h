@@ -8,7 +8,15 @@
 namespace xlstm {
 
 // What a stream is for. Values are part of the exactness contract: never renumber.
-enum class RandomUse : std::uint32_t { init = 1, data_order = 2, sampling = 3, test = 4, bench = 5 };
+enum class RandomUse : std::uint32_t {
+  init = 1,
+  data_order = 2,
+  sampling = 3,
+  test = 4,
+  bench = 5,
+  validation_split = 6,
+  tokenizer_sample = 7
+};
 
 inline std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
