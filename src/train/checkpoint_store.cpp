@@ -1,0 +1,187 @@
+#include "train/checkpoint_store.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/log.h"
+
+namespace xlstm {
+
+namespace {
+
+constexpr const char* kLatest = "LATEST";
+constexpr std::string_view kPrefix = "step_";
+constexpr std::string_view kTemporary = ".tmp";
+
+std::string name_of_step(i64 step) { return fmt::format("step_{:08}", step); }
+
+std::optional<i64> step_of_name(std::string_view name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  i64 step = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size() || step < 0) return std::nullopt;
+  return step;
+}
+
+// Names in a folder. A folder that is not there, or goes away meanwhile, is empty.
+std::vector<std::string> names_in(const fs::path& dir) {
+  std::vector<std::string> names;
+  std::error_code gone;
+  for (fs::directory_iterator it(dir, gone), end; !gone && it != end; it.increment(gone))
+    names.push_back(it->path().filename().string());
+  return names;
+}
+
+std::vector<i64> steps_in(const fs::path& dir) {
+  std::vector<i64> steps;
+  for (const std::string& name : names_in(dir))
+    if (const auto step = step_of_name(name); step && name == name_of_step(*step)) steps.push_back(*step);
+  std::sort(steps.rbegin(), steps.rend());
+  return steps;
+}
+
+// First out of sight under one name, then file by file: a folder with the name of a checkpoint is never half there.
+void remove_checkpoint(const fs::path& folder) {
+  const fs::path aside = folder.string() + ".tmp-remove";
+  remove_tree(aside);
+  rename_path(folder, aside);
+  remove_tree(aside);
+}
+
+// Afterwards `aside` holds what was at `folder` before, if anything was.
+void move_into_place(const fs::path& aside, const fs::path& folder) {
+  if (fs::exists(folder))
+    exchange_paths(aside, folder);
+  else
+    rename_path(aside, folder);
+  fsync_directory(folder.parent_path());
+}
+
+// Says so when LATEST names something else than what is there: somebody copied or deleted by hand.
+void check_latest(const fs::path& dir, const fs::path& newest) {
+  std::error_code failed;
+  const fs::path latest = dir / kLatest;
+  if (!fs::exists(latest, failed)) return;
+  std::string name = read_file(latest);
+  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
+  if (!step_of_name(name) || !fs::exists(dir / name, failed))
+    log_warning("{} does not name a checkpoint that is there; the newest is {}", latest.string(),
+                newest.filename().string());
+}
+
+UserError none_verifies(const fs::path& path, const std::vector<std::string>& skipped) {
+  return user_error("no checkpoint in {} can be used: {} (restore one from a copy, or remove them to start again)",
+                    path.string(), fmt::join(skipped, " | "));
+}
+
+// use(reader) with the newest checkpoint for which it throws no DamagedCheckpoint; false when there is none at all.
+template <class F>
+bool with_newest(const fs::path& path, std::vector<std::string>& skipped, F&& use) {
+  constexpr int kTries = 20;  // a trainer may rotate a checkpoint away between our listing it and our opening it
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    const std::vector<fs::path> folders = list_checkpoints(path);
+    if (folders.empty()) return false;
+    bool vanished = false;
+    skipped.clear();
+    for (const fs::path& folder : folders) {
+      try {
+        use(CheckpointReader(folder));
+        check_latest(folder.parent_path(), folders[0]);
+        for (const std::string& why : skipped) log_warning("checkpoint skipped: {}", why);
+        return true;
+      } catch (const DamagedCheckpoint& e) {
+        vanished = vanished || !fs::exists(folder);
+        skipped.push_back(e.what());
+      }
+    }
+    if (!vanished) break;
+  }
+  throw none_verifies(path, skipped);
+}
+
+}  // namespace
+
+std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved) {
+  XL_CHECK(rotation.keep >= 1 && rotation.keep_every >= 0, "keep {} and every {}-th", rotation.keep,
+           rotation.keep_every);
+  std::sort(steps.rbegin(), steps.rend());
+  std::vector<i64> removed;
+  i64 newer = 0;
+  for (const i64 step : steps) {
+    if (step > saved || newer++ < rotation.keep) continue;
+    if (rotation.keep_every > 0 && step % rotation.keep_every == 0) continue;
+    removed.push_back(step);
+  }
+  return removed;
+}
+
+i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const Rotation& rotation) {
+  const fs::path folder = dir / name_of_step(content.step), aside = folder.string() + ".tmp-write";
+  i64 bytes = 0;
+  try {
+    remove_tree(aside);
+    make_directory(aside);
+    bytes = write_checkpoint(aside, content);
+    const CheckpointReader written(aside);
+    written.forget_cached();
+    written.verify();
+    move_into_place(aside, folder);
+  } catch (...) {
+    std::error_code ignored;  // the first error is the one to tell
+    fs::remove_all(aside, ignored);
+    throw;
+  }
+  try {
+    remove_tree(aside);
+    write_file_atomically(dir / kLatest, folder.filename().string() + "\n");
+    for (const i64 step : steps_to_remove(steps_in(dir), rotation, content.step))
+      remove_checkpoint(dir / name_of_step(step));
+  } catch (const UserError& e) {
+    log_warning("{} is saved, but tidying up failed: {}", folder.string(), e.what());
+  }
+  return bytes;
+}
+
+void remove_leftovers(const fs::path& dir) {
+  for (const std::string& name : names_in(dir))
+    if (name.find(kTemporary) != std::string::npos && (name.starts_with(kPrefix) || name.starts_with(kLatest)))
+      remove_tree(dir / name);
+}
+
+std::vector<fs::path> list_checkpoints(fs::path path) {
+  if (path.filename().empty()) path = path.parent_path();  // a trailing slash
+  if (fs::exists(path / "manifest.json") || (step_of_name(path.filename().string()) && fs::exists(path))) return {path};
+  if (fs::is_directory(path / "checkpoints")) path /= "checkpoints";
+  std::vector<fs::path> folders;
+  for (const i64 step : steps_in(path)) folders.push_back(path / name_of_step(step));
+  return folders;
+}
+
+std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target) {
+  LoadedCheckpoint loaded;
+  const bool found = with_newest(path, loaded.skipped, [&](const CheckpointReader& reader) {
+    if (target.check_state) target.check_state(reader.state());
+    reader.read_params(target.params);
+    if (target.with_optimizer) reader.read_optimizer(target.optimizer);
+    loaded.folder = reader.folder();
+    loaded.step = reader.step();
+    loaded.state = reader.state();
+    loaded.weights_sha256 = reader.weights_sha256();
+  });
+  if (!found) return std::nullopt;
+  return loaded;
+}
+
+CheckpointReader open_newest_checkpoint(const fs::path& path) {
+  std::optional<CheckpointReader> newest;
+  std::vector<std::string> skipped;
+  if (!with_newest(path, skipped, [&](CheckpointReader&& reader) { newest.emplace(std::move(reader)); }))
+    throw user_error("no checkpoint in {}; expected a run directory, its checkpoints folder, or one checkpoint",
+                     path.string());
+  return std::move(*newest);
+}
+
+}  // namespace xlstm

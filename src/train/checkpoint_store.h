@@ -1,0 +1,57 @@
+#pragma once
+// The folder of a run's checkpoints: step_00001000/, step_00002000/, ... and LATEST, a text file with the newest name.
+//
+// A folder named step_... is whole: it was written aside (step_... .tmp-write), fsynced, read back and verified before
+// it got its name. LATEST is a hint for people and scripts; nothing here depends on it. One process at a time may save
+// into the folder (the trainer holds the run's lock); any number may read meanwhile.
+#include <optional>
+
+#include "train/checkpoint.h"
+
+namespace xlstm {
+
+// What stays: the newest `keep` checkpoints, and every one whose step is a multiple of `keep_every` (0: none).
+struct Rotation {
+  i64 keep = 3;
+  i64 keep_every = 0;
+};
+
+// Which of these steps go after `saved` has been written and verified. `saved` itself never goes, nor does any later
+// step: that is a damaged one which the run went past, and will be replaced when the run gets there again.
+std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved);
+
+// Saves and rotates. On failure (UserError) nothing of it is left on the disk and the older ones are untouched; that
+// LATEST or the rotation failed is a warning alone, since the checkpoint is whole by then and the next save tries
+// again. Returns the bytes written.
+i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const Rotation& rotation);
+
+// Removes what a process that was killed while it saved or rotated has left. For the one process that saves.
+void remove_leftovers(const fs::path& dir);
+
+// Checkpoints, newest first. `path` is a run directory, its folder of checkpoints, or one checkpoint.
+std::vector<fs::path> list_checkpoints(fs::path path);
+
+// What a checkpoint is to be read into.
+struct LoadTarget {
+  std::vector<NamedTensor> params, optimizer;  // memory that is there already
+  bool with_optimizer = true;                  // false: weights only
+  std::function<void(const Json& state)>
+      check_state;  // optional: throws UserError when the checkpoint is of another run
+};
+
+struct LoadedCheckpoint {
+  fs::path folder;
+  i64 step = 0;
+  Json state;
+  std::string weights_sha256;
+  std::vector<std::string> skipped;  // newer checkpoints that are damaged, and how; each was logged as a warning
+};
+
+// Reads the newest checkpoint that verifies. Nothing when there is none at all; UserError when there are some and all
+// are damaged (a run must not start again unasked), or when the newest whole one is of another model or run.
+std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target);
+
+// The newest checkpoint whose manifest, state and headers are whole; UserError when there is none.
+CheckpointReader open_newest_checkpoint(const fs::path& path);
+
+}  // namespace xlstm
