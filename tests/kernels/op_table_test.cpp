@@ -1,0 +1,271 @@
+// One case per op; what is checked stands in tests/support/op_case.h. The mLSTM cell's cases: mlstm_test.cpp.
+// Why each case has its `roundings`: docs/numerics.md, "Tolerances of the op table".
+#include <gtest/gtest.h>
+
+#include "kernels/ops.h"
+#include "tests/reference/dense.h"
+#include "tests/support/op_case.h"
+
+namespace xlstm::test {
+namespace {
+
+constexpr double kEps = 0.125;  // large enough that an eps in the wrong place shows
+constexpr double kCap = 15;
+const std::vector<Shape> kOdd = {{1, 1}, {3, 7}, {5, 64}, {2, 1025}};  // rows, columns
+const std::vector<Shape> kLarge = {{300, 257}};
+const std::vector<Shape> kLong = {{2, 40000}};
+
+TEST(OpTable, Fill) {
+  check_op({.shapes = kOdd,
+            .large = kLong,
+            .tensors = [](Shape s) { return Tensors{saved("y", s[0], s[1])}; },
+            .forward = [](Context& ctx, Io& t) { ops::fill(ctx, t["y"], 0.375); },
+            .meaning =
+                [](auto& t) {
+                  for (auto& y : t("y").values) y = 0.375;
+                },
+            .roundings = 0});
+}
+
+TEST(OpTable, Copy) {
+  check_op({.shapes = kOdd,
+            .large = kLong,
+            .tensors =
+                [](Shape s) {
+                  return Tensors{input("x", s[0], s[1]), saved("y", s[0], s[1])};
+                },
+            .forward = [](Context& ctx, Io& t) { ops::copy(ctx, t["y"], t["x"]); },
+            .meaning = [](auto& t) { t("y") = t("x"); },
+            .roundings = 0});
+}
+
+TEST(OpTable, Add) {
+  check_op({.shapes = kOdd,
+            .large = kLong,
+            .tensors =
+                [](Shape s) {
+                  return Tensors{input("x", s[0], s[1]), input("z", s[0], s[1]), saved("y", s[0], s[1])};
+                },
+            .forward = [](Context& ctx, Io& t) { ops::add(ctx, t["y"], t["x"], t["z"]); },
+            .meaning = [](auto& t) { t("y") = ref::add(t("x"), t("z")); },
+            .roundings = 1,
+            .aliases = {{"y", "x"}, {"y", "z"}}});
+}
+
+TEST(OpTable, SoftCap) {
+  check_op({.shapes = kOdd,
+            .large = kLong,
+            .tensors =
+                [](Shape s) {
+                  return Tensors{input("x", s[0], s[1]).scaled(10), saved("y", s[0], s[1])};
+                },
+            .forward = [](Context& ctx, Io& t) { ops::soft_cap(ctx, t["y"], t["x"], kCap); },
+            .meaning = [](auto& t) { t("y") = ref::soft_cap(t("x"), kCap); },
+            .roundings = 6,
+            .aliases = {{"y", "x"}}});
+}
+
+OpCase matmul_case(MatmulFlags flags) {
+  return {.shapes = {{1, 1, 1}, {3, 7, 5}, {64, 5, 33}, {2, 17, 1025}, {5, 33, 64}},  // M, N, K
+          .large = {{300, 530, 70}},
+          .tensors =
+              [=](Shape s) {
+                const i64 M = s[0], N = s[1], K = s[2];
+                return Tensors{flags.accumulate ? inout("c", M, N) : saved("c", M, N),
+                               flags.transpose_a ? input("a", K, M) : input("a", M, K),
+                               flags.transpose_b ? input("b", N, K) : input("b", K, N)};
+              },
+          .forward = [=](Context& ctx, Io& t) { ops::matmul(ctx, t["c"], t["a"], t["b"], flags); },
+          .meaning =
+              [=](auto& t) {
+                const auto product = ref::matmul(t("a"), t("b"), flags.transpose_a, flags.transpose_b);
+                t("c") = flags.accumulate ? ref::add(t("c"), product) : product;
+              },
+          .terms = [](Shape s) { return s[2]; },
+          .roundings = 2};
+}
+
+TEST(OpTable, Matmul) {
+  for (bool transpose_a : {false, true})
+    for (bool transpose_b : {false, true})
+      for (bool accumulate : {false, true}) {
+        SCOPED_TRACE(
+            fmt::format("transpose_a {}, transpose_b {}, accumulate {}", transpose_a, transpose_b, accumulate));
+        check_op(matmul_case({transpose_a, transpose_b, accumulate}));
+      }
+}
+
+TEST(OpTable, Embedding) {
+  constexpr i64 kVocab = 11;
+  check_op(
+      {.shapes = kOdd,
+       .large = kLarge,
+       .tensors =
+           [](Shape s) {
+             return Tensors{index("ids", s[0], 0, kVocab), parameter("table", kVocab, s[1]), output("y", s[0], s[1])};
+           },
+       .forward = [](Context& ctx, Io& t) { ops::embedding_forward(ctx, t["y"], t["ids"], t["table"]); },
+       .backward = [](Context& ctx, Io& t) { ops::embedding_backward(ctx, t.d("table"), t.d("y"), t["ids"]); },
+       .meaning = [](auto& t) { t("y") = ref::embedding(t("ids"), t("table")); },
+       .terms = [](Shape s) { return s[0]; },
+       .roundings = 0});
+}
+
+TEST(OpTable, RmsNorm) {
+  check_op(
+      {.shapes = kOdd,
+       .large = kLarge,
+       .tensors =
+           [](Shape s) {
+             return Tensors{input("x", s[0], s[1]), parameter("w", 1, s[1]), output("y", s[0], s[1]),
+                            saved("rstd", s[0], 1)};
+           },
+       .forward = [](Context& ctx, Io& t) { ops::rmsnorm_forward(ctx, t["y"], t["rstd"], t["x"], t["w"], kEps); },
+       .backward = [](Context& ctx,
+                      Io& t) { ops::rmsnorm_backward(ctx, t.d("x"), t.d("w"), t.d("y"), t["x"], t["w"], t["rstd"]); },
+       .meaning =
+           [](auto& t) {
+             t("y") = ref::rmsnorm(t("x"), t("w"), kEps);
+             t("rstd") = ref::rms_rstd(t("x"), kEps);
+           },
+       .terms = [](Shape s) { return std::max(s[0], s[1]); },
+       .roundings = 16,
+       .aliases = {{"dx", "dy"}}});
+}
+
+TEST(OpTable, SwiGlu) {
+  check_op({.shapes = kOdd,
+            .large = kLarge,
+            .tensors =
+                [](Shape s) {
+                  return Tensors{input("gate_up", s[0], 2 * s[1]).scaled(3), output("y", s[0], s[1])};
+                },
+            .forward = [](Context& ctx, Io& t) { ops::swiglu_forward(ctx, t["y"], t["gate_up"]); },
+            .backward = [](Context& ctx, Io& t) { ops::swiglu_backward(ctx, t.d("gate_up"), t.d("y"), t["gate_up"]); },
+            .meaning = [](auto& t) { t("y") = ref::swiglu(t("gate_up")); },
+            .roundings = 16,
+            .aliases = {{"dgate_up", "gate_up"}}});
+}
+
+OpCase gates_case(InputGate gate) {
+  return {.shapes = {{1, 1}, {3, 7}, {5, 4}, {130, 3}},  // rows, heads
+          .large = {{5000, 4}},
+          .tensors =
+              [](Shape s) {
+                return Tensors{input("pre", s[0], 2 * s[1]).scaled(4), parameter("bias", 1, 2 * s[1]).scaled(3),
+                               index("starts", s[0], 0, 2), output("log_i", s[0], s[1]), output("log_f", s[0], s[1])};
+              },
+          .forward =
+              [=](Context& ctx, Io& t) {
+                ops::gates_forward(ctx, {t["log_i"], t["log_f"]}, t["pre"], t["bias"], t["starts"], gate, kCap);
+              },
+          .backward =
+              [=](Context& ctx, Io& t) {
+                ops::gates_backward(ctx, t.d("pre"), t.d("bias"), {t.d("log_i"), t.d("log_f")}, t["pre"], t["bias"],
+                                    t["starts"], gate, kCap);
+              },
+          .meaning =
+              [=](auto& t) {
+                t("log_i") = ref::input_gates(t("pre"), t("bias"), gate, kCap);
+                t("log_f") = ref::forget_gates(t("pre"), t("bias"), t("starts"), kCap);
+              },
+          .terms = [](Shape s) { return s[0]; },
+          .roundings = 32};
+}
+
+TEST(OpTable, GatesExp) { check_op(gates_case(InputGate::exp)); }
+TEST(OpTable, GatesSigmoid) { check_op(gates_case(InputGate::sigmoid)); }
+
+TEST(OpTable, HeadNormGate) {
+  check_op({.shapes = {{1, 1, 2}, {3, 2, 7}, {5, 3, 64}, {2, 1, 1025}},  // rows, heads, V
+            .large = {{300, 3, 70}},
+            .tensors =
+                [](Shape s) {
+                  const i64 width = s[1] * s[2];
+                  return Tensors{input("h", s[0], width).scaled(1, 2),
+                                 input("o", s[0], width).scaled(2),
+                                 parameter("w", 1, width),
+                                 output("y", s[0], width),
+                                 saved("mean", s[0], s[1]),
+                                 saved("rstd", s[0], s[1])};
+                },
+            .forward =
+                [](Context& ctx, Io& t) {
+                  ops::head_norm_gate_forward(ctx, t["y"], t["mean"], t["rstd"], t["h"], t["o"], t["w"], kEps);
+                },
+            .backward =
+                [](Context& ctx, Io& t) {
+                  ops::head_norm_gate_backward(ctx, t.d("h"), t.d("o"), t.d("w"), t.d("y"), t["h"], t["o"], t["w"],
+                                               t["mean"], t["rstd"]);
+                },
+            .meaning =
+                [](auto& t) {
+                  const i64 heads = t("mean").cols;
+                  t("y") = ref::head_norm_gate(t("h"), t("o"), t("w"), heads, kEps);
+                  t("mean") = ref::head_mean(t("h"), heads);
+                  t("rstd") = ref::head_rstd(t("h"), heads, kEps);
+                },
+            .terms = [](Shape s) { return std::max(s[0], s[2]); },
+            .roundings = 32,
+            .aliases = {{"dh", "dy"}, {"do", "o"}}});
+}
+
+// Both ops in one case: forward only, and the one that turns (a copy of) the logits into gradients.
+TEST(OpTable, CrossEntropy) {
+  constexpr double kScale = 0.375;
+  check_op(
+      {.shapes = {{1, 1}, {3, 7}, {5, 64}, {2, 1025}},  // rows, classes
+       .large = {{40, 3001}},
+       .tensors =
+           [](Shape s) {
+             return Tensors{input("z", s[0], s[1]).scaled(4), index("targets", s[0], -1, s[1]),
+                            output("loss", s[0], 1).with_upstream(kScale), saved("loss_again", s[0], 1)};
+           },
+       .forward = [](Context& ctx, Io& t) { ops::cross_entropy_forward(ctx, t["loss"], t["z"], t["targets"], kCap); },
+       .backward =
+           [](Context& ctx, Io& t) {
+             ops::copy(ctx, t.d("z"), t["z"]);
+             ops::cross_entropy(ctx, t["loss_again"], t.d("z"), t["targets"], kCap, kScale);
+           },
+       .meaning = [](auto& t) { t("loss") = t("loss_again") = ref::cross_entropy(t("z"), t("targets"), kCap); },
+       .terms = [](Shape s) { return s[1]; },
+       .roundings = 128});
+}
+
+OpCase reduction_case(bool squares) {
+  return {
+      .shapes = kOdd,
+      .large = {{2, 40000}, {300, 257}, {1, 5000000}},
+      .tensors =
+          [](Shape s) {
+            return Tensors{input("x", s[0], s[1]).scaled(1, 1), saved("out", 1, 1).in_f64()};
+          },
+      .forward = [=](Context& ctx,
+                     Io& t) { squares ? ops::sum_squares(ctx, t["out"], t["x"]) : ops::sum(ctx, t["out"], t["x"]); },
+      .meaning =
+          [=](auto& t) {
+            for (const auto x : t("x").values) t("out")(0, 0) += squares ? x * x : x;
+          },
+      .roundings = 0};  // summed in f64, whatever the type
+}
+
+TEST(OpTable, Sum) { check_op(reduction_case(false)); }
+TEST(OpTable, SumSquares) { check_op(reduction_case(true)); }
+
+TEST(OpTable, AdamW) {
+  const AdamWStep step{
+      .lr = 0.01, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-3, .weight_decay = 0.1, .grad_scale = 0.5, .t = 3};
+  check_op({.shapes = kOdd,
+            .large = kLong,
+            .tensors =
+                [](Shape s) {
+                  return Tensors{inout("w", s[0], s[1]), inout("m", s[0], s[1]), inout("v", s[0], s[1]).made_positive(),
+                                 input("g", s[0], s[1])};
+                },
+            .forward = [=](Context& ctx, Io& t) { ops::adamw(ctx, t["w"], t["m"], t["v"], t["g"], step); },
+            .meaning = [=](auto& t) { ref::adamw(t("w"), t("m"), t("v"), t("g"), step); },
+            .roundings = 8});
+}
+
+}  // namespace
+}  // namespace xlstm::test

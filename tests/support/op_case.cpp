@@ -1,0 +1,300 @@
+#include "tests/support/op_case.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/parallel.h"
+#include "core/random.h"
+
+namespace xlstm::test {
+
+namespace {
+
+constexpr std::byte kSentinel{0xA5};
+constexpr i64 kGuard = 64;  // bytes before and behind every tensor
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+// The same numbers for a name, whatever the dtype: whole multiples of 2^-12, so that f32 and f64 hold the same.
+std::function<double(i64)> random_values(const TensorSpec& spec, const std::string& name) {
+  const RandomStream stream(std::hash<std::string>{}(name), RandomUse::test);
+  if (spec.role == Role::index)
+    return [=](i64 i) {
+      return double(spec.low + i64(stream.bits(std::uint64_t(i)) % std::uint64_t(spec.high - spec.low)));
+    };
+  return [=](i64 i) {
+    const double x = std::round((spec.shift + spec.scale * stream.normal(std::uint64_t(i))) * 4096) / 4096;
+    return spec.positive ? std::fabs(x) : x;
+  };
+}
+
+// visit(byte offset of element (r, c)) in row-major order
+template <class F>
+void for_elements(const Tensor& t, F&& visit) {
+  for (i64 r = 0; r < t.rows; ++r)
+    for (i64 c = 0; c < t.cols; ++c) visit((r * t.row_stride + c) * size_of(t.dtype));
+}
+
+}  // namespace
+
+Io::Io(const Tensors& specs, const Layout& layout, bool with_gradients) {
+  const auto alias_of = [&](const std::string& name) -> const std::string* {
+    for (const auto& [alias, original] : layout.aliases)
+      if (alias == name) return &original;
+    return nullptr;
+  };
+  std::vector<std::string> aliases;
+  const auto place = [&](const std::string& name, const TensorSpec& spec, bool written,
+                         std::function<double(i64)> value) {
+    if (alias_of(name)) {
+      aliases.push_back(name);
+      return;
+    }
+    const DType dtype = spec.role == Role::index ? DType::i32 : spec.always_f64 ? DType::f64 : layout.dtype;
+    add(name, spec, dtype, layout.padding, written);
+    fill(name, value);
+  };
+  const auto constant = [](double x) { return [x](i64) { return x; }; };
+  for (const TensorSpec& spec : specs) {
+    const bool made = spec.role == Role::output || spec.role == Role::saved;
+    place(spec.name, spec, made || spec.role == Role::inout, made ? constant(kNaN) : random_values(spec, spec.name));
+    if (!with_gradients) continue;
+    const std::string gradient = "d" + spec.name;
+    if (spec.role == Role::input) place(gradient, spec, true, constant(kNaN));
+    if (spec.role == Role::parameter) place(gradient, spec, true, constant(1));
+    if (spec.role == Role::output) {
+      TensorSpec plain = spec;
+      plain.scale = 1, plain.shift = 0, plain.positive = false;
+      place(gradient, spec, false, spec.upstream ? constant(*spec.upstream) : random_values(plain, gradient));
+    }
+  }
+  for (const std::string& name : aliases) {
+    Slot& original = slots_.at(*alias_of(name));
+    original.written = true;
+    slots_[name].tensor = original.tensor;
+    slots_[name].written = true;
+  }
+}
+
+void Io::add(const std::string& name, const TensorSpec& spec, DType dtype, i64 padding, bool written) {
+  Slot& slot = slots_[name];
+  const i64 stride = spec.cols + padding;
+  slot.written = written;
+  slot.memory.assign(static_cast<std::size_t>(2 * kGuard + spec.rows * stride * size_of(dtype)), kSentinel);
+  slot.tensor = {slot.memory.data() + kGuard, dtype, Device::cpu, spec.rows, spec.cols, stride};
+}
+
+void Io::fill(const std::string& name, const std::function<double(i64)>& value) {
+  const Tensor& t = slots_.at(name).tensor;
+  i64 i = 0;
+  for_elements(t, [&](i64 at) {
+    const double x = value(i++);
+    const float single = static_cast<float>(x);
+    const auto whole = t.dtype == DType::i32 ? static_cast<std::int32_t>(x) : 0;
+    const void* from = t.dtype == DType::f64   ? static_cast<const void*>(&x)
+                       : t.dtype == DType::i32 ? static_cast<const void*>(&whole)
+                                               : &single;
+    std::memcpy(t.data + at, from, static_cast<std::size_t>(size_of(t.dtype)));
+  });
+}
+
+std::vector<double> Io::values(const std::string& slot) const {
+  const Tensor& t = slots_.at(slot).tensor;
+  std::vector<double> out;
+  for_elements(t, [&](i64 at) {
+    const std::byte* p = t.data + at;
+    out.push_back(t.dtype == DType::f64   ? *reinterpret_cast<const double*>(p)
+                  : t.dtype == DType::i32 ? *reinterpret_cast<const std::int32_t*>(p)
+                                          : *reinterpret_cast<const float*>(p));
+  });
+  return out;
+}
+
+std::map<std::string, std::vector<std::byte>> Io::bits(bool written_by_op) const {
+  std::map<std::string, std::vector<std::byte>> all;
+  for (const auto& [name, slot] : slots_) {
+    if (slot.written != written_by_op) continue;
+    const Tensor& t = slot.tensor;
+    for_elements(t, [&](i64 at) { all[name].insert(all[name].end(), t.data + at, t.data + at + size_of(t.dtype)); });
+  }
+  return all;
+}
+
+std::string Io::damage() const {
+  for (const auto& [name, slot] : slots_) {
+    if (slot.memory.empty()) continue;  // an alias
+    std::vector<bool> inside(slot.memory.size());
+    for_elements(slot.tensor, [&](i64 at) {
+      for (i64 b = 0; b < size_of(slot.tensor.dtype); ++b) inside[static_cast<std::size_t>(kGuard + at + b)] = true;
+    });
+    for (std::size_t i = 0; i < inside.size(); ++i)
+      if (!inside[i] && slot.memory[i] != kSentinel)
+        return fmt::format("{}, at byte {} of its {}", name, i64(i) - kGuard, slot.tensor.bytes());
+  }
+  return "";
+}
+
+std::vector<Target> targets() {
+  std::vector<Target> all{{Device::cpu, CpuIsa::baseline}};
+  if (best_cpu_isa() == CpuIsa::avx512) all.push_back({Device::cpu, CpuIsa::avx512});
+  return all;
+}
+
+double f32_tolerance(i64 terms, double roundings) { return 0x1p-24 * (roundings + 8 * std::sqrt(double(terms))); }
+
+namespace {
+
+struct Runner {
+  const OpCase& op;
+  Target target;
+
+  void run(Io& io, int threads = 2) const {
+    std::byte memory[1];
+    Arena scratch("scratch", memory, 0);
+    Context ctx{.device = target.device, .isa = target.isa, .scratch = &scratch};
+    const int before = max_threads();
+    set_threads(threads);
+    op.forward(ctx, io);
+    if (op.backward) op.backward(ctx, io);
+    set_threads(before);
+  }
+  Io make(Shape shape, Io::Layout layout) const { return Io(op.tensors(shape), layout, bool(op.backward)); }
+};
+
+// |got - want| <= tolerance * the largest |want| of the tensor; infinities must be equal.
+void expect_near(const std::string& what, const std::vector<double>& got, const std::vector<double>& want,
+                 double tolerance) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  double scale = 0, worst = 0;
+  std::size_t where = 0;
+  for (double x : want)
+    if (std::isfinite(x)) scale = std::max(scale, std::fabs(x));
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double error = got[i] == want[i] ? 0 : std::fabs(got[i] - want[i]);
+    if (!(error <= worst)) worst = error, where = i;  // NaN counts
+    if (std::isnan(worst)) break;
+  }
+  EXPECT_LE(worst, tolerance * scale) << what << "[" << where << "]: got " << got[where] << ", want " << want[where]
+                                      << ", largest " << scale;
+}
+
+template <class S>
+RefIo<S> reference_inputs(const Io& io, const Tensors& specs) {
+  RefIo<S> out;
+  for (const TensorSpec& spec : specs) {
+    ref::Matrix<S>& m = out(spec.name) = ref::Matrix<S>(spec.rows, spec.cols);
+    if (spec.role == Role::output || spec.role == Role::saved) continue;
+    const std::vector<double> values = io.values(spec.name);
+    m.values.assign(values.begin(), values.end());
+  }
+  return out;
+}
+
+void check_values(const Runner& runner, const Io& done, const Io& fresh, const Tensors& specs) {
+  auto reference = reference_inputs<double>(fresh, specs);
+  runner.op.meaning.real(reference);
+  for (const TensorSpec& spec : specs)
+    if (spec.role == Role::output || spec.role == Role::saved || spec.role == Role::inout)
+      expect_near(spec.name, done.values(spec.name), reference(spec.name).values, 1e-12);
+}
+
+// The gradient of sum(dy * y) over all outputs y. An output of -inf is a constant.
+void check_gradients(const Runner& runner, const Io& done, const Io& fresh, const Tensors& specs) {
+  constexpr double kStep = 1e-50;
+  constexpr std::size_t kMost = 400;  // elements per tensor, spread evenly
+  const auto inputs = reference_inputs<Complex>(fresh, specs);
+  std::map<std::string, std::vector<double>> upstream;
+  for (const TensorSpec& spec : specs)
+    if (spec.role == Role::output) upstream[spec.name] = fresh.values("d" + spec.name);
+  const auto slope = [&](const std::string& name, std::size_t i) {
+    auto io = inputs;
+    io(name).values[i] += Complex(0, kStep);
+    runner.op.meaning.complex(io);
+    double sum = 0;
+    for (const auto& [y, dy] : upstream)
+      for (std::size_t k = 0; k < dy.size(); ++k)
+        if (std::isfinite(io(y).values[k].real())) sum += dy[k] * io(y).values[k].imag();
+    return sum / kStep;
+  };
+  for (const TensorSpec& spec : specs) {
+    if (spec.role != Role::input && spec.role != Role::parameter) continue;
+    const std::vector<double> all = done.values("d" + spec.name);
+    const std::size_t stride = 1 + all.size() / kMost;
+    std::vector<double> got, want;
+    for (std::size_t i = 0; i < all.size(); i += stride) {
+      got.push_back(all[i]);
+      want.push_back(slope(spec.name, i) + (spec.role == Role::parameter ? 1 : 0));
+    }
+    for (double x : all) EXPECT_TRUE(std::isfinite(x)) << "d" << spec.name;
+    expect_near("d" + spec.name, got, want, 1e-10);
+  }
+}
+
+void check_f32(const Runner& runner, const Io& single, const Io& dbl, const Tensors& specs, Shape shape) {
+  const double tolerance = f32_tolerance(runner.op.terms(shape), runner.op.roundings);
+  for (const TensorSpec& spec : specs) {
+    if (spec.role == Role::index) continue;
+    expect_near("f32 " + spec.name, single.values(spec.name), dbl.values(spec.name), tolerance);
+    if (runner.op.backward && spec.role != Role::saved && spec.role != Role::inout)
+      expect_near("f32 d" + spec.name, single.values("d" + spec.name), dbl.values("d" + spec.name), tolerance);
+  }
+}
+
+void check_same_bits(const Runner& runner, const Io& done, Shape shape, Io::Layout layout) {
+  const auto expect_same = [&](const Io& other, const std::string& what) {
+    const auto bits = other.bits(true);
+    for (const auto& [name, want] : done.bits(true)) EXPECT_TRUE(bits.at(name) == want) << name << " differs: " << what;
+  };
+  for (int threads : {2, 1, 3}) {
+    Io again = runner.make(shape, layout);
+    runner.run(again, threads);
+    expect_same(again, fmt::format("{} threads", threads));
+  }
+  for (const auto& alias : runner.op.aliases) {
+    layout.aliases = {alias};
+    Io shared = runner.make(shape, layout);
+    runner.run(shared);
+    const auto bits = shared.bits(true);
+    for (const auto& [name, want] : done.bits(true)) {
+      const bool overwritten = name == alias.second;
+      EXPECT_TRUE(overwritten || bits.at(name) == want) << name << ": " << alias.first << " in " << alias.second;
+    }
+  }
+}
+
+void check_shape_on(const Runner& runner, Shape shape, i64 padding, bool large) {
+  const Tensors specs = runner.op.tensors(shape);
+  std::vector<Io> done;
+  for (const DType dtype : {DType::f64, DType::f32}) {
+    SCOPED_TRACE(name_of(dtype));
+    const Io::Layout layout{dtype, padding};
+    const Io fresh = runner.make(shape, layout);
+    done.push_back(runner.make(shape, layout));
+    runner.run(done.back());
+    EXPECT_EQ(done.back().damage(), "") << "written around a tensor";
+    EXPECT_TRUE(done.back().bits(false) == fresh.bits(false)) << "an input was changed";
+    if (dtype == DType::f64 && !large) {
+      check_values(runner, done.back(), fresh, specs);
+      if (runner.op.backward) check_gradients(runner, done.back(), fresh, specs);
+    }
+    check_same_bits(runner, done.back(), shape, layout);
+  }
+  check_f32(runner, done[1], done[0], specs, shape);
+}
+
+}  // namespace
+
+void check_op(const OpCase& op) {
+  for (const Target& target : targets())
+    for (const i64 padding : {0, 5})
+      for (const bool large : {false, true})
+        for (const Shape& shape : large ? op.large : op.shapes) {
+          SCOPED_TRACE(fmt::format("{}, shape {{{}, {}, {}}}, padding {}", target.name(), shape[0], shape[1], shape[2],
+                                   padding));
+          check_shape_on({op, target}, shape, padding, large);
+        }
+}
+
+}  // namespace xlstm::test
