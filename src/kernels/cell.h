@@ -23,7 +23,8 @@ struct CellInputs {
 };
 
 // Stabilised state: C = c e^m, n = n e^m (spec §2.1). c: (B*H*K, V), n: (B*H, K), m: (B*H, 1); stat_type.
-// An absent state (no rows) is zero, with m = -inf. Without a normaliser only c is used.
+// An absent state (no rows) is zero, with m = -inf. Without a normaliser only c is used. In gradients of states, too,
+// only c is used: the denominator and m are constants (spec §5.1), so n and m have none.
 struct CellState {
   Tensor c, n, m;
   bool absent() const { return c.rows == 0; }
@@ -43,8 +44,15 @@ struct CellShape {
   double eps = 1e-6;      // added to the denominator
 };
 
-// Bytes of workspace that mlstm_forward or mlstm_backward needs: (1, that many / size_of(stat)) of stat_type.
-// Depends on the number of threads, never the other way round.
+// Widths of one head, and tokens per sequence.
+struct CellDims {
+  i64 tokens, qk_dim, v_dim;  // T, K, V
+};
+CellDims cell_dims(const CellInputs& in, const CellShape& shape);  // checks that the shapes fit together
+void check_cell_state(const CellState& state, const CellDims& dims, const CellShape& shape, bool with_normalizer);
+
+// Elements of stat_type that the workspace of mlstm_forward or mlstm_backward must hold: (1, that many). `tokens` is T,
+// per sequence; `threads` is max_threads() at the time of the call of the op, or more.
 i64 mlstm_workspace_elements(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim, int threads, bool backward);
 
 }  // namespace xlstm

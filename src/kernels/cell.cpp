@@ -1,0 +1,34 @@
+#include "kernels/cell.h"
+
+#include "kernels/cpu/mlstm_workspace.h"
+
+namespace xlstm {
+
+i64 mlstm_workspace_elements(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim, int threads, bool backward) {
+  return threads * MlstmWorkspace(shape, tokens, qk_dim, v_dim, backward).total;
+}
+
+CellDims cell_dims(const CellInputs& in, const CellShape& shape) {
+  XL_CHECK(shape.sequences > 0 && shape.heads > 0 && shape.chunk > 0, "sequences, heads and chunk must be positive");
+  const i64 rows = in.q.rows, heads = shape.heads;
+  XL_CHECK(rows % shape.sequences == 0, "{} rows are not {} equal sequences", rows, shape.sequences);
+  XL_CHECK(in.k.rows == rows && in.v.rows == rows && in.log.i.rows == rows && in.log.f.rows == rows,
+           "q has {} rows, k {}, v {}, log.i {}, log.f {}", rows, in.k.rows, in.v.rows, in.log.i.rows, in.log.f.rows);
+  XL_CHECK(in.q.cols % heads == 0 && in.k.cols == in.q.cols && in.v.cols % heads == 0,
+           "widths of q, k, v are {}, {}, {} for {} heads", in.q.cols, in.k.cols, in.v.cols, heads);
+  XL_CHECK(in.log.i.cols == heads && in.log.f.cols == heads, "gates have {} and {} columns for {} heads", in.log.i.cols,
+           in.log.f.cols, heads);
+  return {rows / shape.sequences, in.q.cols / heads, in.v.cols / heads};
+}
+
+void check_cell_state(const CellState& state, const CellDims& dims, const CellShape& shape, bool with_normalizer) {
+  const i64 tasks = shape.sequences * shape.heads;
+  XL_CHECK(state.c.rows == tasks * dims.qk_dim && state.c.cols == dims.v_dim, "state.c is ({}, {}), expected ({}, {})",
+           state.c.rows, state.c.cols, tasks * dims.qk_dim, dims.v_dim);
+  if (!with_normalizer) return;
+  XL_CHECK(state.n.rows == tasks && state.n.cols == dims.qk_dim && state.m.rows == tasks && state.m.cols == 1,
+           "state.n is ({}, {}) and state.m ({}, {}), expected ({}, {}) and ({}, 1)", state.n.rows, state.n.cols,
+           state.m.rows, state.m.cols, tasks, dims.qk_dim, tasks);
+}
+
+}  // namespace xlstm

@@ -1,0 +1,175 @@
+// mlstm_forward: one task walks the chunks of one (sequence, head, block of v's columns) with the state in its slice of
+// the workspace (spec §3.3, §3.4).
+#include "kernels/cpu/mlstm_chunk.h"
+
+namespace xlstm::XL_CPU {
+
+namespace {
+
+template <class T>
+struct ForwardTask {
+  ForwardTask(Tensor h_, CellStats stats_, CellState last_, CellInputs in_, CellState first_, CellShape shape_,
+              const CellDims& dims_, const MlstmWorkspace& ws_, T* memory)
+      : h(h_),
+        stats(stats_),
+        last(last_),
+        first(first_),
+        in(in_),
+        shape(shape_),
+        dims(dims_),
+        ws(ws_),
+        gates(memory + ws_.gate_vectors, ws_.L),
+        q{memory + ws_.q, ws_.K},
+        k_t{memory + ws_.k_t, ws_.L},
+        v{memory + ws_.v, ws_.V},
+        scaled_k{memory + ws_.scaled, ws_.K},
+        weights{memory + ws_.weights, ws_.L},
+        c{memory + ws_.c, ws_.V},
+        n(memory + ws_.n) {}
+
+  void run(i64 task, i64 v_begin_, i64 v_end) {
+    sequence = task / shape.heads;
+    head = task % shape.heads;
+    v_begin = v_begin_;
+    v_cols = v_end - v_begin_;
+    load_state(task);
+    const i64 chunk = std::min(shape.chunk, dims.tokens);
+    for (i64 t = 0; t < dims.tokens; t += chunk) advance(t, std::min(chunk, dims.tokens - t));
+    if (!last.absent()) store_state(task);
+  }
+
+ private:
+  void load_state(i64 task) {
+    fresh = first.absent();
+    std::memset(c.data, 0, static_cast<std::size_t>(ws.K * ws.V) * sizeof(T));
+    std::memset(n, 0, static_cast<std::size_t>(ws.K) * sizeof(T));
+    m = shape.normalize ? kMinusInf<T> : T(0);
+    if (fresh) return;
+    pack<T>(c, rows_of<T>(first.c, task * dims.qk_dim, v_begin), dims.qk_dim, v_cols);
+    if (!shape.normalize) return;
+    pack<T>({n, ws.K}, rows_of<T>(first.n, task, 0), 1, dims.qk_dim);
+    m = *first.m.row<T>(task);
+  }
+
+  void store_state(i64 task) const {
+    for (i64 r = 0; r < dims.qk_dim; ++r)
+      std::memcpy(rows_of<T>(last.c, task * dims.qk_dim + r, v_begin).data, c[r], v_cols * sizeof(T));
+    if (!shape.normalize || v_begin > 0) return;
+    std::memcpy(last.n.row<T>(task), n, dims.qk_dim * sizeof(T));
+    *last.m.row<T>(task) = m;
+  }
+
+  // rows tokens from token t of the sequence on
+  void advance(i64 t, i64 rows) {
+    const i64 r0 = sequence * dims.tokens + t;
+    const Rows<const T> k_in = rows_of<T>(in.k, r0, head * dims.qk_dim);
+    compute_gates<T>(gates, rows_of<T>(in.log.i, r0, head), rows_of<T>(in.log.f, r0, head), rows, m, fresh,
+                     shape.normalize);
+    fresh = false;
+    pack<T>(q, rows_of<T>(in.q, r0, head * dims.qk_dim), rows, dims.qk_dim);
+    pack<T>(scaled_k, k_in, rows, dims.qk_dim, gates.carry);
+    pack<T>(v, rows_of<T>(in.v, r0, head * dims.v_dim + v_begin), rows, v_cols);
+    transpose<T>(k_t, k_in, rows, dims.qk_dim);
+    compute_weights(r0);
+    compute_h(rows_of<T>(h, r0, head * dims.v_dim + v_begin));
+    update_state();
+  }
+
+  // weights = K^-1/2 (q k^T) o D / (N + eps), gates.factor = K^-1/2 inter / (N + eps): with them h is two products.
+  void compute_weights(i64 r0) {
+    for_tiles<T>(gates.rows, mlstm_pad(gates.rows), [&](auto& tile) {
+      if (tile.j >= tile.i + kTileRows) return;
+      tile.add(plain(q), k_t, 0, dims.qk_dim);
+      tile.store(weights);
+    });
+    const T scale = T(1 / std::sqrt(double(dims.qk_dim)));
+    const i64 width = mlstm_pad(gates.rows);
+    for (i64 i = 0; i < gates.rows; ++i) {
+      T* row = weights[i];
+      Vec<T> sum{T(0)};
+      for_decays(gates, i, width, [&](i64 j, Vec<T> decay, auto&& keep) {
+        const Vec<T> weight = keep(Vec<T>::load(row + j) * Vec<T>(scale) * decay);
+        weight.store(row + j);
+        sum += weight;
+      });
+      gates.factor[i] = scale * gates.inter[i];
+      if (!shape.normalize) continue;
+      const T denominator = normalizer(i, sum.sum());
+      const T inverse = 1 / (denominator + T(shape.eps));
+      gates.factor[i] *= inverse;
+      for (i64 j = 0; j < width; j += Vec<T>::kWidth) (Vec<T>::load(row + j) * Vec<T>(inverse)).store(row + j);
+      if (v_begin > 0) continue;
+      stats.denominator.row<T>(r0 + i)[head] = denominator;
+      stats.max.row<T>(r0 + i)[head] = gates.max[i];
+    }
+  }
+
+  // N_i = max(|n_i . q_i|, e^-M_i), with n_i . q_i of this chunk given
+  T normalizer(i64 i, T within_chunk) const {
+    const T from_state = i < gates.head ? gates.factor[i] * dot(q[i], n, dims.qk_dim) : T(0);
+    return std::max(std::abs(from_state + within_chunk), exp(Vec<T>(-gates.max[i])).v[0]);
+  }
+
+  void compute_h(Rows<T> out) {
+    for_tiles<T>(gates.rows, mlstm_pad(v_cols), [&](auto& tile) {
+      if (tile.i < gates.head) {
+        tile.add(plain(q), c, 0, dims.qk_dim);
+        tile.scale_rows(gates.factor);
+      }
+      tile.add(plain(weights), v, static_cast<i64>(gates.start[tile.i]), std::min(gates.rows, tile.i + kTileRows));
+      tile.store(out, gates.rows, v_cols);
+    });
+  }
+
+  void update_state() {
+    for_tiles<T>(dims.qk_dim, mlstm_pad(v_cols), [&](auto& tile) {
+      tile.load(c, gates.decay);
+      tile.add(transposed(scaled_k), v, gates.tail, gates.rows);
+      tile.store(c);
+    });
+    if (!shape.normalize) return;
+    for (i64 d = 0; d < ws.K; d += Vec<T>::kWidth) {
+      Vec<T> sum = Vec<T>::load(n + d) * Vec<T>(gates.decay);
+      for (i64 j = gates.tail; j < gates.rows; ++j) sum += Vec<T>::load(scaled_k[j] + d);
+      sum.store(n + d);
+    }
+    m = gates.m_next;
+  }
+
+  Tensor h;
+  CellStats stats;
+  CellState last, first;
+  CellInputs in;
+  CellShape shape;
+  const CellDims& dims;
+  const MlstmWorkspace& ws;
+  ChunkGates<T> gates;
+  Rows<T> q, k_t, v, scaled_k, weights, c;
+  T *n, m = 0;
+  bool fresh = false;  // no state yet
+  i64 sequence = 0, head = 0, v_begin = 0, v_cols = 0;
+};
+
+}  // namespace
+
+void mlstm_forward(Context&, Tensor h, CellStats stats, CellState last, CellInputs in, CellState first, CellShape shape,
+                   Tensor workspace) {
+  const CellDims dims = cell_dims(in, shape);
+  XL_CHECK(h.rows == in.v.rows && h.cols == in.v.cols, "h is ({}, {}), v is ({}, {})", h.rows, h.cols, in.v.rows,
+           in.v.cols);
+  if (!last.absent()) check_cell_state(last, dims, shape, shape.normalize);
+  if (!first.absent()) check_cell_state(first, dims, shape, shape.normalize);
+  const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, false);
+  check_workspace(workspace, ws.total);
+  const i64 block = mlstm_value_block(shape, dims.v_dim), blocks = (dims.v_dim + block - 1) / block;
+  with_float_type(h.dtype, [&]<class T>() {
+    parallel_for(shape.sequences * shape.heads * blocks, [&](i64 task) {
+      T* memory = workspace.row<T>() + thread_index() * ws.total;
+      const i64 v_begin = task % blocks * block;
+      ForwardTask<T>(h, stats, last, in, first, shape, dims, ws, memory)
+          .run(task / blocks, v_begin, std::min(v_begin + block, dims.v_dim));
+    });
+  });
+}
+
+}  // namespace xlstm::XL_CPU

@@ -1,0 +1,134 @@
+#pragma once
+// Products of small matrices that lie in cache. A Tile is a block of the result that stays in registers while a kernel
+// sums products into it. Every element is summed in the order of the depth, so neither the shape of the tile nor the
+// width of the registers shows in the bits.
+#include "kernels/cpu/vec.h"
+
+namespace xlstm::XL_CPU {
+
+// gcc keeps vectors that are wider than the processor's registers in memory, hence registers of the native width here.
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64, kTileRegisters = 4;
+#elif defined(__AVX__)
+constexpr int kRegisterBytes = 32, kTileRegisters = 2;
+#else
+constexpr int kRegisterBytes = 16, kTileRegisters = 2;
+#endif
+constexpr i64 kTileRows = 4;
+
+template <class T>
+struct RegisterTypes;
+template <>
+struct RegisterTypes<float> {
+  typedef float V __attribute__((vector_size(kRegisterBytes)));
+  typedef float Unaligned __attribute__((vector_size(kRegisterBytes), aligned(4), may_alias));
+};
+template <>
+struct RegisterTypes<double> {
+  typedef double V __attribute__((vector_size(kRegisterBytes)));
+  typedef double Unaligned __attribute__((vector_size(kRegisterBytes), aligned(8), may_alias));
+};
+
+// A row-major matrix.
+template <class T>
+struct Rows {
+  T* data = nullptr;
+  i64 ld = 0;
+  T* operator[](i64 r) const { return data + r * ld; }
+  operator Rows<const T>() const { return {data, ld}; }
+};
+
+// The left operand of a product: element (i, p) is data[i * row + p * depth].
+template <class T>
+struct Left {
+  const T* data;
+  i64 row, depth;
+};
+template <class T>
+Left<std::remove_const_t<T>> plain(Rows<T> a) {
+  return {a.data, a.ld, 1};
+}
+template <class T>
+Left<std::remove_const_t<T>> transposed(Rows<T> a) {
+  return {a.data, 1, a.ld};
+}
+
+// kTileRows x W registers of a result, its upper left element being (i, j). Operands may be read, and whole tiles are
+// stored, up to the padded sides of their matrices.
+template <class T, int W>
+struct Tile {
+  using V = typename RegisterTypes<T>::V;
+  using Unaligned = typename RegisterTypes<T>::Unaligned;
+  static constexpr i64 kLanes = kRegisterBytes / sizeof(T);
+  static constexpr i64 kColumns = W * kLanes;
+
+  i64 i, j;
+  V acc[kTileRows][W] = {};
+
+  // = factor * c
+  void load(Rows<const T> c, T factor) {
+    for (int r = 0; r < kTileRows; ++r)
+      for (int w = 0; w < W; ++w) acc[r][w] = factor * V(*register_at(c[i + r] + j + w * kLanes));
+  }
+
+  // += a[., begin..end) b[begin..end, .)
+  void add(Left<T> a, Rows<const T> b, i64 begin, i64 end) {
+    const T* left = a.data + i * a.row + begin * a.depth;
+    const T* right = b[begin] + j;
+    for (i64 p = begin; p < end; ++p, left += a.depth, right += b.ld) {
+      V column[W];
+      for (int w = 0; w < W; ++w) column[w] = *register_at(right + w * kLanes);
+      for (int r = 0; r < kTileRows; ++r)
+        for (int w = 0; w < W; ++w) acc[r][w] += left[r * a.row] * column[w];
+    }
+  }
+
+  // row i *= factors[i]
+  void scale_rows(const T* factors) {
+    for (int r = 0; r < kTileRows; ++r)
+      for (int w = 0; w < W; ++w) acc[r][w] *= factors[i + r];
+  }
+
+  void store(Rows<T> c) const {
+    for (int r = 0; r < kTileRows; ++r)
+      for (int w = 0; w < W; ++w) *reinterpret_cast<Unaligned*>(c[i + r] + j + w * kLanes) = acc[r][w];
+  }
+
+  // Into a matrix without padding: nothing beyond (rows, cols) is touched.
+  void store(Rows<T> c, i64 rows, i64 cols) const {
+    if (i + kTileRows <= rows && j + kColumns <= cols) return store(c);
+    const i64 width = std::min<i64>(cols - j, kColumns);
+    for (i64 r = 0; r < kTileRows && i + r < rows; ++r)
+      std::memcpy(c[i + r] + j, &acc[r][0], static_cast<std::size_t>(width) * sizeof(T));
+  }
+
+ private:
+  static const Unaligned* register_at(const T* p) { return reinterpret_cast<const Unaligned*>(p); }
+};
+
+// body(tile) for the tiles that cover (rows, cols); cols is a multiple of 16.
+template <class T, class F>
+void for_tiles(i64 rows, i64 cols, F&& body) {
+  i64 j = 0;
+  const auto columns = [&]<int W>() {
+    for (; j + Tile<T, W>::kColumns <= cols; j += Tile<T, W>::kColumns)
+      for (i64 i = 0; i < rows; i += kTileRows) {
+        Tile<T, W> tile{i, j};
+        body(tile);
+      }
+  };
+  if constexpr (kTileRegisters == 4) columns.template operator()<4>();
+  columns.template operator()<2>();
+  columns.template operator()<1>();
+}
+
+// out[c][r] = in[r][c]
+template <class T>
+void transpose(Rows<T> out, Rows<const T> in, i64 rows, i64 cols) {
+  constexpr i64 kBlock = 16;
+  for (i64 r0 = 0; r0 < rows; r0 += kBlock)
+    for (i64 c = 0; c < cols; ++c)
+      for (i64 r = r0; r < std::min(rows, r0 + kBlock); ++r) out[c][r] = in[r][c];
+}
+
+}  // namespace xlstm::XL_CPU
