@@ -88,6 +88,7 @@ class Io {
   };
   Io(const Tensors& specs, const Layout& layout, bool with_gradients);
   Io(Io&&) = default;
+  Io clone() const;  // of an Io without aliases
 
   Tensor operator[](const std::string& name) const { return slots_.at(name).tensor; }
   Tensor d(const std::string& name) const { return slots_.at("d" + name).tensor; }
@@ -98,6 +99,7 @@ class Io {
   std::string damage() const;     // names the tensor around which something was written; "" when there is none
 
  private:
+  Io() = default;
   struct Slot {
     Tensor tensor;
     bool written = false;

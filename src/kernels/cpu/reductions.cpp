@@ -1,4 +1,4 @@
-// Sums of whole tensors in f64: at most 256 parts, cut by shape alone, added as a binary tree.
+// Sums of whole tensors in f64: at most 64 parts, cut by shape alone, added as a binary tree.
 #include <array>
 
 #include "kernels/cpu/rows.h"
@@ -47,7 +47,7 @@ template <class F>
 void reduce(Tensor out, Tensor x, F f) {
   check_shape(out, 1, 1, DType::f64);
   if (x.dense() && x.size() > 0) x = x.flat();
-  constexpr i64 kParts = 256, kBlock = 1 << 14;
+  constexpr i64 kParts = 64, kBlock = 1 << 14;
   std::array<double, kParts> parts{};
   with_float_type(x.dtype, [&]<class T>() {
     const Rows<T> in(x);
