@@ -15,8 +15,8 @@ namespace xlstm {
 // What is to be saved. Tensors are views of the trainer's memory. Names are unique within each of the two lists.
 struct CheckpointContent {
   i64 step = 0;
-  std::vector<NamedTensor> params, optimizer;
-  Json state;  // numbers must be finite; state["fingerprints"] = {config, data, ...} is shown by `info`
+  std::vector<NamedTensor> params{}, optimizer{};
+  Json state{};  // numbers must be finite; state["fingerprints"] = {config, data, ...} is shown by `info`
 };
 
 // sha256 over the values of all weights, sorted by name, as f32 little endian: the same for any number of ranks and

@@ -33,10 +33,10 @@ std::vector<fs::path> list_checkpoints(fs::path path);
 
 // What a checkpoint is to be read into.
 struct LoadTarget {
-  std::vector<NamedTensor> params, optimizer;  // memory that is there already
-  bool with_optimizer = true;                  // false: weights only
+  std::vector<NamedTensor> params{}, optimizer{};  // memory that is there already
+  bool with_optimizer = true;                      // false: weights only
   std::function<void(const Json& state)>
-      check_state;  // optional: throws UserError when the checkpoint is of another run
+      check_state{};  // optional: throws UserError when the checkpoint is of another run
 };
 
 struct LoadedCheckpoint {

@@ -78,7 +78,7 @@ std::string header_of(std::span<const NamedTensor> tensors, const std::vector<st
   return text;
 }
 
-// A JSON object in which no key stands twice; `null` is for text that is none.
+// A JSON object in which no key stands twice. Otherwise `why` tells what the text is.
 nlohmann::json parse_strictly(const std::string& text, std::string& why) {
   std::vector<std::set<std::string>> keys;  // by depth
   const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
@@ -93,10 +93,9 @@ nlohmann::json parse_strictly(const std::string& text, std::string& why) {
     }
     return true;
   };
+  if (!text.starts_with('{')) return why = fmt::format("no '{{' at byte {}", kLengthBytes), nullptr;
   try {
-    auto parsed = nlohmann::json::parse(text, watch);
-    if (!parsed.is_object()) why = "no JSON object";
-    return parsed;
+    return nlohmann::json::parse(text, watch);
   } catch (const nlohmann::json::parse_error& e) {
     why = fmt::format("no valid JSON at byte {}", kLengthBytes + static_cast<i64>(e.byte) - 1);
   } catch (const UserError& e) {
@@ -198,8 +197,7 @@ SafetensorsFile::SafetensorsFile(fs::path path) : file_(std::move(path)) {
 void SafetensorsFile::parse_header(const std::string& text, i64 data_offset) {
   std::string why;
   const auto header = parse_strictly(text, why);
-  if (text.empty() || text[0] != '{' || !why.empty())
-    throw bad_file(path(), "expected a JSON object as header, found {}", why.empty() ? "something else" : why);
+  if (!why.empty()) throw bad_file(path(), "expected a JSON object as header, found {}", why);
   for (const auto& [name, v] : header.items()) {
     if (name != "__metadata__") {
       entries_.push_back(parse_entry(path(), name, v));
