@@ -2,6 +2,8 @@
 // Products of small matrices that lie in cache. A Tile is a block of the result that stays in registers while a kernel
 // sums products into it. Every element is summed in the order of the depth, so neither the shape of the tile nor the
 // width of the registers shows in the bits.
+#include <algorithm>
+
 #include "kernels/cpu/vec.h"
 
 namespace xlstm::XL_CPU {
@@ -97,7 +99,7 @@ struct Tile {
   // Into a matrix without padding: nothing beyond (rows, cols) is touched.
   void store(Rows<T> c, i64 rows, i64 cols) const {
     if (i + kTileRows <= rows && j + kColumns <= cols) return store(c);
-    const i64 width = std::min<i64>(cols - j, kColumns);
+    const i64 width = std::clamp<i64>(cols - j, 0, kColumns);
     for (i64 r = 0; r < kTileRows && i + r < rows; ++r)
       std::memcpy(c[i + r] + j, &acc[r][0], static_cast<std::size_t>(width) * sizeof(T));
   }

@@ -1,0 +1,266 @@
+#pragma once
+// Inputs of the mLSTM ops as doubles, and runs of the ops on them in f32 or f64 with every output and the workspace
+// filled with NaN beforehand.
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/random.h"
+#include "kernels/ops.h"
+#include "tests/reference/mlstm.h"
+
+namespace xlstm {
+
+using Values = std::vector<double>;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+struct MlstmCase {
+  i64 B = 1, T = 1, H = 1, K = 1, V = 1;
+  bool normalize = true;
+  double eps = 1e-6;
+  bool with_first = false, with_dlast = false;
+  Values q{}, k{}, v{}, log_i{}, log_f{}, dh{};  // (B T, H K), .., (B T, H V), (B T, H), .., (B T, H V)
+  Values c{}, n{}, m{}, dlast{};                 // (B H K, V), (B H, K), (B H), (B H K, V)
+
+  CellShape shape(i64 chunk) const { return {B, H, chunk, normalize, eps}; }
+};
+
+struct MlstmResult {
+  Values h{}, denominator{}, max{}, c{}, n{}, m{};
+  Values dq{}, dk{}, dv{}, dlog_i{}, dlog_f{}, dfirst{};
+};
+
+struct RunOptions {
+  i64 chunk = 64;
+  CpuIsa isa = CpuIsa::baseline;
+  bool fused = false;  // q, k, v (and their gradients) are column slices of one matrix
+};
+
+inline double log_sigmoid(double x) { return std::min(x, 0.0) - std::log1p(std::exp(-std::abs(x))); }
+
+// Gates: pre-activations i ~ i_mean + 1.5 N(0, 1), f ~ f_mean + 1.5 N(0, 1).
+inline MlstmCase random_case(i64 B, i64 T, i64 H, i64 K, i64 V, bool normalize, std::uint64_t seed, bool with_states,
+                             double i_mean = 0, double f_mean = 2) {
+  MlstmCase x{.B = B, .T = T, .H = H, .K = K, .V = V, .normalize = normalize};
+  std::uint64_t which = 0;
+  const auto fill = [&](Values& y, i64 size, auto&& f) {
+    const RandomStream random(seed, RandomUse::test, which++);
+    y.resize(size);
+    for (i64 i = 0; i < size; ++i) y[i] = f(random.normal(i));
+  };
+  const auto plain = [](double z) { return z; };
+  fill(x.q, B * T * H * K, plain);
+  fill(x.k, B * T * H * K, plain);
+  fill(x.v, B * T * H * V, plain);
+  fill(x.dh, B * T * H * V, plain);
+  fill(x.log_i, B * T * H, [&](double z) {
+    const double i = i_mean + 1.5 * z;
+    return normalize ? i : log_sigmoid(i);
+  });
+  fill(x.log_f, B * T * H, [&](double z) { return log_sigmoid(f_mean + 1.5 * z); });
+  x.with_first = x.with_dlast = with_states;
+  fill(x.c, B * H * K * V, plain);
+  fill(x.n, B * H * K, plain);
+  fill(x.m, B * H, plain);
+  fill(x.dlast, B * H * K * V, plain);
+  return x;
+}
+
+// Row-major storage of type S that can be handed to an op and read back.
+template <class S>
+class Matrix {
+ public:
+  Matrix(i64 rows, i64 cols, double value = kNaN) : data_(rows * cols, S(value)), rows_(rows), cols_(cols) {}
+  Matrix(const Values& values, i64 cols) : Matrix(static_cast<i64>(values.size()) / cols, cols) {
+    std::copy(values.begin(), values.end(), data_.begin());
+  }
+  Tensor tensor() { return make_tensor(data_.data(), dtype_of<S>::value, rows_, cols_); }
+  Values values() const { return Values(data_.begin(), data_.end()); }
+
+ private:
+  std::vector<S> data_;
+  i64 rows_, cols_;
+};
+
+template <class S>
+void write(Tensor t, const Values& values) {
+  for (i64 r = 0; r < t.rows; ++r)
+    for (i64 c = 0; c < t.cols; ++c) t.row<S>(r)[c] = S(values[r * t.cols + c]);
+}
+template <class S>
+Values read(Tensor t) {
+  Values values;
+  for (i64 r = 0; r < t.rows; ++r) values.insert(values.end(), t.row<S>(r), t.row<S>(r) + t.cols);
+  return values;
+}
+
+// q, k, v in matrices of their own, or side by side in one with a column of 7s behind each.
+template <class S>
+struct Projections {
+  Projections(const MlstmCase& x, bool fused)
+      : width{x.H * x.K, x.H * x.K, x.H * x.V}, whole(fused ? x.B * x.T : 0, width[0] + width[1] + width[2] + 3, 7) {
+    for (int part = 0, at = 0; part < 3; at += width[part++] + 1)
+      if (fused) {
+        tensor[part] = whole.tensor().slice_cols(at, at + width[part]);
+        write<S>(tensor[part], Values(x.B * x.T * width[part], kNaN));
+      } else {
+        own.emplace_back(x.B * x.T, width[part]);
+      }
+    for (std::size_t part = 0; part < own.size(); ++part) tensor[part] = own[part].tensor();
+  }
+  bool sentinels_stand() {
+    const Tensor t = whole.tensor();
+    for (i64 r = 0; r < t.rows; ++r)
+      for (int part = 0, at = width[0]; part < 3; at += (++part < 3 ? width[part] + 1 : 0))
+        if (t.row<S>(r)[at] != S(7)) return false;
+    return true;
+  }
+  i64 width[3];
+  Matrix<S> whole;
+  std::vector<Matrix<S>> own;
+  Tensor tensor[3];
+};
+
+// Everything one call of an op needs besides its tensors.
+struct RunContext {
+  Arena scratch{"scratch", nullptr, 0};
+  Context ctx;
+  std::byte byte{};
+  explicit RunContext(CpuIsa isa) : scratch("scratch", &byte, 1) {
+    ctx.isa = isa;
+    ctx.scratch = &scratch;
+  }
+};
+
+// mlstm_forward and then mlstm_backward.
+template <class S>
+MlstmResult run_mlstm(const MlstmCase& x, RunOptions options = {}) {
+  RunContext run(options.isa);
+  const i64 rows = x.B * x.T, heads = x.B * x.H;
+  Projections<S> in(x, options.fused), din(x, options.fused);
+  write<S>(in.tensor[0], x.q);
+  write<S>(in.tensor[1], x.k);
+  write<S>(in.tensor[2], x.v);
+  Matrix<S> log_i(x.log_i, x.H), log_f(x.log_f, x.H), dh(x.dh, x.H * x.V), dlast(x.dlast, x.V);
+  Matrix<S> dlog_i(rows, x.H), dlog_f(rows, x.H), h(rows, x.H * x.V), denominator(rows, x.H), max(rows, x.H);
+  Matrix<S> c0(x.c, x.V), n0(x.n, x.K), m0(x.m, 1), dc0(heads * x.K, x.V);
+  Matrix<S> c(heads * x.K, x.V), n(heads, x.K), m(heads, 1);
+  CellState first, last{c.tensor(), {}, {}}, dlast_state, dfirst{dc0.tensor(), {}, {}};
+  CellStats stats;
+  if (x.with_first) first.c = c0.tensor();
+  if (x.with_dlast) dlast_state.c = dlast.tensor();
+  if (x.normalize) {
+    last = {c.tensor(), n.tensor(), m.tensor()};
+    stats = {denominator.tensor(), max.tensor()};
+    if (x.with_first) first = {c0.tensor(), n0.tensor(), m0.tensor()};
+  }
+  const CellInputs inputs{in.tensor[0], in.tensor[1], in.tensor[2], {log_i.tensor(), log_f.tensor()}};
+  const CellInputs gradients{din.tensor[0], din.tensor[1], din.tensor[2], {dlog_i.tensor(), dlog_f.tensor()}};
+  const CellShape shape = x.shape(options.chunk);
+  const auto workspace = [&](bool backward) {
+    return Matrix<S>(1, mlstm_workspace_elements(shape, x.T, x.K, x.V, max_threads(), backward));
+  };
+  Matrix<S> forward_space = workspace(false), backward_space = workspace(true);
+  ops::mlstm_forward(run.ctx, h.tensor(), stats, last, inputs, first, shape, forward_space.tensor());
+  ops::mlstm_backward(run.ctx, gradients, dfirst, dh.tensor(), dlast_state, inputs, stats, first, shape,
+                      backward_space.tensor());
+  XL_CHECK(din.sentinels_stand(), "a gradient was written outside its columns");
+  MlstmResult y{h.values(),
+                {},
+                {},
+                c.values(),
+                {},
+                {},
+                read<S>(din.tensor[0]),
+                read<S>(din.tensor[1]),
+                read<S>(din.tensor[2]),
+                dlog_i.values(),
+                dlog_f.values(),
+                dc0.values()};
+  if (!x.normalize) return y;
+  y.denominator = denominator.values();
+  y.max = max.values();
+  y.n = n.values();
+  y.m = m.values();
+  return y;
+}
+
+// mlstm_step over all tokens; only h and the state are filled in.
+template <class S>
+MlstmResult run_mlstm_step(const MlstmCase& x, RunOptions options = {}) {
+  RunContext run(options.isa);
+  Projections<S> in(x, options.fused);
+  write<S>(in.tensor[0], x.q);
+  write<S>(in.tensor[1], x.k);
+  write<S>(in.tensor[2], x.v);
+  const double empty = -std::numeric_limits<double>::infinity();
+  Matrix<S> log_i(x.log_i, x.H), log_f(x.log_f, x.H), h(x.B * x.T, x.H * x.V);
+  Matrix<S> c(x.B * x.H * x.K, x.V, 0), n(x.B * x.H, x.K, 0), m(x.B * x.H, 1, empty);
+  if (x.with_first) c = Matrix<S>(x.c, x.V), n = Matrix<S>(x.n, x.K), m = Matrix<S>(x.m, 1);
+  CellState state{c.tensor(), {}, {}};
+  if (x.normalize) state = {c.tensor(), n.tensor(), m.tensor()};
+  const CellInputs inputs{in.tensor[0], in.tensor[1], in.tensor[2], {log_i.tensor(), log_f.tensor()}};
+  ops::mlstm_step(run.ctx, h.tensor(), state, inputs, x.shape(1));
+  MlstmResult y{.h = h.values(), .c = c.values()};
+  if (x.normalize) y.n = n.values(), y.m = m.values();
+  return y;
+}
+
+// One head of one sequence, for the references.
+template <class S>
+ref::MlstmInput<S> head_of(const MlstmCase& x, i64 b, i64 head) {
+  ref::MlstmInput<S> in{.T = x.T, .K = x.K, .V = x.V, .normalize = x.normalize, .eps = x.eps};
+  const auto columns = [&](const Values& from, i64 width) {
+    std::vector<S> to;
+    for (i64 r = b * x.T; r < (b + 1) * x.T; ++r)
+      for (i64 j = 0; j < width; ++j) to.push_back(from[(r * x.H + head) * width + j]);
+    return to;
+  };
+  in.q = columns(x.q, x.K), in.k = columns(x.k, x.K), in.v = columns(x.v, x.V);
+  in.log_i = columns(x.log_i, 1), in.log_f = columns(x.log_f, 1);
+  if (!x.with_first) return in;
+  const i64 task = b * x.H + head;
+  in.first.c.assign(x.c.begin() + task * x.K * x.V, x.c.begin() + (task + 1) * x.K * x.V);
+  in.first.n.assign(x.n.begin() + task * x.K, x.n.begin() + (task + 1) * x.K);
+  in.first.m = x.m[task];
+  return in;
+}
+
+// The references of all heads of all sequences, laid out like the ops' outputs.
+template <class F>
+MlstmResult run_reference(const MlstmCase& x, F&& form) {
+  MlstmResult y;
+  y.h.resize(x.B * x.T * x.H * x.V);
+  y.denominator.resize(x.B * x.T * x.H), y.max.resize(x.B * x.T * x.H);
+  for (i64 b = 0; b < x.B; ++b)
+    for (i64 head = 0; head < x.H; ++head) {
+      const ref::MlstmOutput<double> out = form(head_of<double>(x, b, head));
+      for (i64 t = 0; t < x.T; ++t) {
+        const i64 at = (b * x.T + t) * x.H + head;
+        std::copy_n(&out.h[t * x.V], x.V, &y.h[at * x.V]);
+        y.denominator[at] = out.denominator[t], y.max[at] = out.max[t];
+      }
+      y.c.insert(y.c.end(), out.last.c.begin(), out.last.c.end());
+      y.n.insert(y.n.end(), out.last.n.begin(), out.last.n.end());
+      y.m.push_back(out.last.m);
+    }
+  if (!x.normalize) y.denominator.clear(), y.max.clear(), y.n.clear(), y.m.clear();
+  return y;
+}
+
+// Largest difference relative to the largest element; infinite where only one of both is finite.
+inline double worst_error(const Values& got, const Values& want) {
+  if (got.size() != want.size()) return std::numeric_limits<double>::infinity();
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (got[i] == want[i]) continue;
+    if (!std::isfinite(got[i]) || !std::isfinite(want[i])) return std::numeric_limits<double>::infinity();
+    difference = std::max(difference, std::abs(got[i] - want[i]));
+  }
+  for (const double w : want)
+    if (std::isfinite(w)) size = std::max(size, std::abs(w));
+  return difference == 0 ? 0 : difference / std::max(size, 1e-300);
+}
+
+}  // namespace xlstm
