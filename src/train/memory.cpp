@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "train/checkpoint_writer.h"
 #include "train/step.h"
 
 namespace xlstm {
@@ -10,10 +11,8 @@ namespace {
 
 // Checkpoints are written from a copy, so that training waits only for the copy.
 void plan_snapshot(Arena& arena, const TrainState& state) {
-  for (const ParamInfo& info : state.params.all()) {
-    const Tensor w = info.param.value;
-    for (int copy = 0; copy < 3; ++copy) arena.alloc(info.name, stat_type(w.dtype), w.rows, w.cols);
-  }
+  const i64 bytes = snapshot_bytes({.params = state.named_params(), .optimizer = state.named_moments()});
+  arena.alloc("snapshot", DType::i32, 1, (bytes + 3) / 4);
 }
 
 }  // namespace
@@ -70,6 +69,22 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg)
   losses = a.alloc("losses", DType::f32, rows, 1);
   loss_sums = a.alloc("loss sums", DType::f64, cfg.micro_batches(), 1);
   norm_sums = a.alloc("norm sums", DType::f64, static_cast<i64>(params.all().size()), 1);
+}
+
+std::vector<NamedTensor> TrainState::named_params() const {
+  std::vector<NamedTensor> out;
+  for (const ParamInfo& info : params.all()) out.push_back({info.name, info.param.value});
+  return out;
+}
+
+std::vector<NamedTensor> TrainState::named_moments() const {
+  std::vector<NamedTensor> out;
+  for (std::size_t i = 0; i < params.all().size(); ++i) {
+    const std::string& name = params.all()[i].name;
+    out.push_back({"m." + name, optimizer.moments()[i].m});
+    out.push_back({"v." + name, optimizer.moments()[i].v});
+  }
+  return out;
 }
 
 // A slot that is done waits for its neighbour: one buffer per level of the tree (see SlotReduction in train/step.cpp).

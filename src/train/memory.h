@@ -9,6 +9,7 @@
 #include "core/params.h"
 #include "model/language_model.h"
 #include "train/config.h"
+#include "train/safetensors.h"
 
 namespace xlstm {
 
@@ -37,6 +38,9 @@ class TrainArenas {
 // What lies in those arenas.
 struct TrainState {
   TrainState(TrainArenas& arenas, const TrainConfig& cfg);
+
+  std::vector<NamedTensor> named_params() const;
+  std::vector<NamedTensor> named_moments() const;  // "m.<parameter>", "v.<parameter>"
 
   ParamStore params;
   LanguageModel model;

@@ -65,18 +65,6 @@ double TrainStep::total_loss(i64 scored) const {
   return scored > 0 ? total / static_cast<double>(scored) : 0;
 }
 
-double TrainStep::evaluate(const TokenBatch& batch, i64* scored) {
-  load_micro_batch(batch, 0);
-  s_.model.forward(ctx_, s_.losses, s_.micro, s_.saved);
-  double total = 0;
-  *scored = 0;
-  for (i64 r = 0; r < s_.losses.rows; ++r) {
-    total += static_cast<double>(*s_.losses.row<float>(r));
-    *scored += *s_.micro.targets.row<std::int32_t>(r) >= 0;
-  }
-  return *scored > 0 ? total / static_cast<double>(*scored) : 0;
-}
-
 void TrainStep::dry_run() {
   s_.model.forward_backward(ctx_, s_.losses, s_.micro, s_.saved, cfg_.train.recompute, 1);
   s_.model.forward(ctx_, s_.losses, s_.micro, s_.saved);

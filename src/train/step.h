@@ -19,9 +19,6 @@ class TrainStep {
   // `batch` holds the sequences of one update. `update` counts the updates applied so far, this one included.
   StepResult run(const TokenBatch& batch, double lr, i64 update);
 
-  // Mean loss and its number of tokens over one micro-batch, without gradients.
-  double evaluate(const TokenBatch& micro_batch, i64* scored);
-
   // Every op of a step, skipped: sizes the scratch arena.
   void dry_run();
 

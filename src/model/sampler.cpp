@@ -1,0 +1,47 @@
+#include "model/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace xlstm {
+
+void SamplingConfig::check() const {
+  if (!(temperature >= 0)) throw user_error("--temperature {}: must be 0 or more", temperature);
+  if (top_k < 0) throw user_error("--top-k {}: must be 0 (all) or more", top_k);
+  if (!(top_p > 0 && top_p <= 1)) throw user_error("--top-p {}: must be above 0 and at most 1", top_p);
+}
+
+Sampler::Sampler(const SamplingConfig& cfg) : cfg_((cfg.check(), cfg)) {}
+
+int Sampler::sample(const float* logits, i64 vocab, std::uint64_t sequence, std::uint64_t position) {
+  order_.resize(static_cast<std::size_t>(vocab));
+  for (i64 i = 0; i < vocab; ++i) order_[static_cast<std::size_t>(i)] = {logits[i], static_cast<int>(i)};
+  // Ties go to the smaller id, so that the order is the same everywhere.
+  const auto likelier = [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  };
+  if (cfg_.temperature == 0) return std::min_element(order_.begin(), order_.end(), likelier)->second;
+
+  if (cfg_.top_k > 0 && cfg_.top_k < vocab) {
+    std::nth_element(order_.begin(), order_.begin() + cfg_.top_k - 1, order_.end(), likelier);
+    order_.resize(static_cast<std::size_t>(cfg_.top_k));
+  }
+  std::sort(order_.begin(), order_.end(), likelier);
+  std::vector<double> weight;
+  double total = 0;
+  for (const auto& [logit, id] : order_) {
+    weight.push_back(std::exp((static_cast<double>(logit) - static_cast<double>(order_[0].first)) / cfg_.temperature));
+    total += weight.back();
+  }
+  // The smallest set of most likely tokens that holds top_p of the mass.
+  double kept = 0;
+  std::size_t n = 0;
+  while (n < weight.size() && (n == 0 || kept < cfg_.top_p * total)) kept += weight[n++];
+
+  double left = RandomStream(cfg_.seed, RandomUse::sampling, sequence).uniform(position) * kept;
+  for (std::size_t i = 0; i < n; ++i)
+    if ((left -= weight[i]) < 0) return order_[i].second;
+  return order_[n - 1].second;
+}
+
+}  // namespace xlstm

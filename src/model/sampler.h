@@ -1,0 +1,32 @@
+#pragma once
+// The next token from logits: temperature, then top-k, then top-p.
+#include <cstdint>
+#include <vector>
+
+#include "core/config.h"
+#include "core/random.h"
+
+namespace xlstm {
+
+struct SamplingConfig {
+  double temperature = 1;  // 0: always the most likely token
+  i64 top_k = 0;           // 0: all
+  double top_p = 1;        // 1: all
+  std::uint64_t seed = 1;
+
+  void check() const;  // UserError naming the option
+};
+
+class Sampler {
+ public:
+  explicit Sampler(const SamplingConfig& cfg);
+
+  // Deterministic in (seed, sequence, position). logits: vocab values.
+  int sample(const float* logits, i64 vocab, std::uint64_t sequence, std::uint64_t position);
+
+ private:
+  SamplingConfig cfg_;
+  std::vector<std::pair<float, int>> order_;  // logit and id, most likely first
+};
+
+}  // namespace xlstm

@@ -1,0 +1,72 @@
+#include "train/evaluate.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace xlstm {
+
+namespace {
+
+void copy_rows(Tensor to, const std::vector<std::int32_t>& from, std::int32_t rest) {
+  std::int32_t* rows = to.row<std::int32_t>();
+  std::copy(from.begin(), from.end(), rows);
+  std::fill(rows + from.size(), rows + to.rows, rest);
+}
+
+// Sums in the order of the windows, in double.
+struct Sums {
+  explicit Sums(i64 length) : position(static_cast<std::size_t>(length), 0.0) {}
+
+  void add(const TokenBatch& batch, Tensor losses, const std::vector<int>& bytes_of) {
+    for (std::size_t r = 0; r < batch.targets.size(); ++r) {
+      if (batch.targets[r] < 0) continue;
+      const double loss = static_cast<double>(*losses.row<float>(static_cast<i64>(r)));
+      total += loss;
+      position[r % position.size()] += loss;
+      ++tokens;
+      if (!bytes_of.empty()) bytes += bytes_of.at(static_cast<std::size_t>(batch.targets[r]));
+    }
+    windows += batch.sequences;
+  }
+
+  double total = 0;
+  i64 tokens = 0, bytes = 0, windows = 0;
+  std::vector<double> position;
+};
+
+}  // namespace
+
+// A batch with fewer sequences is filled up with rows that are not scored.
+void ForwardPass::run(const TokenBatch& batch) const {
+  XL_CHECK(batch.length == in.seq.length && batch.sequences <= in.seq.sequences,
+           "a batch of ({}, {}) for memory of ({}, {})", batch.sequences, batch.length, in.seq.sequences,
+           in.seq.length);
+  copy_rows(in.ids, batch.ids, 0);
+  copy_rows(in.targets, batch.targets, -1);
+  copy_rows(in.seq.starts, batch.starts, 1);
+  model.forward(ctx, losses, in, saved);
+}
+
+Evaluation evaluate(const ForwardPass& pass, const Dataset& data, i64 windows, const std::vector<int>& token_bytes) {
+  Loader loader(data, {.context_length = pass.in.seq.length,
+                       .batch_size = pass.in.seq.sequences,
+                       .order = LoaderOptions::Order::sequential});
+  const i64 wanted = windows > 0 ? std::min(windows, loader.windows()) : loader.windows();
+  Sums sums(pass.in.seq.length);
+  for (TokenBatch batch; sums.windows < wanted && loader.next(batch);) {
+    const i64 rows = std::min(batch.sequences, wanted - sums.windows) * batch.length;
+    batch.sequences = rows / batch.length;
+    for (auto* v : {&batch.ids, &batch.targets, &batch.starts}) v->resize(static_cast<std::size_t>(rows));
+    pass.run(batch);
+    sums.add(batch, pass.losses, token_bytes);
+  }
+
+  Evaluation e{.loss = sums.tokens > 0 ? sums.total / static_cast<double>(sums.tokens) : 0,
+               .tokens = sums.tokens,
+               .token_bytes = sums.bytes,
+               .loss_by_position = std::move(sums.position)};
+  for (double& loss : e.loss_by_position) loss /= static_cast<double>(std::max<i64>(1, sums.windows));
+  return e;
+}
+
+}  // namespace xlstm

@@ -1,0 +1,163 @@
+#include "train/generate.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/parallel.h"
+
+namespace xlstm {
+
+namespace {
+
+constexpr i64 kPrefillTokens = 512;  // of one pass; longer prompts go through in pieces, state passed on
+
+// Everything a generation needs, in one buffer.
+struct Memory {
+  TokenRows prompt, token;
+  Tensor prompt_area;  // raw bytes: activations of a prompt's piece, whatever its length
+  LanguageModel::Saved token_saved;
+  LanguageModel::State state, one_state, next_state;  // of all prompts; of one prompt, before and after a piece
+  Tensor logits;                                      // (prompts, vocab)
+};
+
+TokenRows plan_rows(Arena& arena, i64 sequences, i64 length) {
+  const i64 rows = sequences * length;
+  return {.ids = arena.alloc("ids", DType::i32, rows, 1),
+          .targets = {},
+          .seq = {sequences, length, arena.alloc("starts", DType::i32, rows, 1)}};
+}
+
+Memory plan_memory(Arena& arena, const LanguageModel& model, i64 prompts, i64 longest) {
+  const i64 piece = std::min(longest, kPrefillTokens);
+  Arena activations = Arena::measuring("prefill");
+  model.plan_forward(activations, DType::f32, piece);
+  return {.prompt = plan_rows(arena, 1, piece),
+          .token = plan_rows(arena, prompts, 1),
+          .prompt_area = arena.alloc("prefill", DType::f32, 1, activations.peak() / size_of(DType::f32)),
+          .token_saved = model.plan_forward(arena, DType::f32, prompts),
+          .state = model.plan_state(arena, DType::f32, prompts),
+          .one_state = model.plan_state(arena, DType::f32, 1),
+          .next_state = model.plan_state(arena, DType::f32, 1),
+          .logits = arena.alloc("logits", DType::f32, prompts, model.cfg.vocab_size)};
+}
+
+// The rows of `all` that belong to one sequence.
+Tensor rows_of(Tensor all, i64 sequence, Tensor one) {
+  return one.rows == 0 ? Tensor{} : all.slice_rows(sequence * one.rows, (sequence + 1) * one.rows);
+}
+
+void copy_state(Context& ctx, const LanguageModel::State& to, i64 sequence, const LanguageModel::State& from) {
+  for (std::size_t l = 0; l < to.size(); ++l) {
+    const CellState &a = std::get<CellState>(to[l]), &b = std::get<CellState>(from[l]);
+    for (const auto& [t, f] : {std::pair{a.c, b.c}, std::pair{a.n, b.n}, std::pair{a.m, b.m}})
+      if (f.rows > 0) ops::copy(ctx, rows_of(t, sequence, f), f);
+  }
+}
+
+LanguageModel::State absent_state(const LanguageModel& model) {
+  return LanguageModel::State(model.blocks.size(), CellState{});
+}
+
+class Generation {
+ public:
+  Generation(const LoadedModel& loaded, const std::vector<std::vector<int>>& prompts, const GenerateConfig& cfg)
+      : model_(loaded.model()), prompts_(prompts), cfg_(cfg), sampler_(cfg.sampling) {
+    const i64 count = static_cast<i64>(prompts.size());
+    i64 longest = 0;
+    for (const auto& prompt : prompts) longest = std::max(longest, static_cast<i64>(prompt.size()));
+    memory_ = allocate_planned(buffer_, "generation", [&](Arena& a) { return plan_memory(a, model_, count, longest); });
+
+    Arena scratch = Arena::measuring("scratch");
+    Context dry{.scratch = &scratch};
+    model_.prefill(dry, memory_.logits.slice_rows(0, 1), memory_.prompt.ids, memory_.prompt.seq,
+                   prefill_activations(memory_.prompt.ids.rows), memory_.next_state, memory_.one_state);
+    model_.step(dry, memory_.logits, memory_.token.ids, memory_.token.seq, memory_.token_saved, memory_.state);
+    scratch_buffer_ = Buffer(std::max<i64>(scratch.peak(), 1));
+    scratch_ = Arena("scratch", scratch_buffer_.data(), scratch.peak());
+    ctx_ = {.isa = best_cpu_isa(), .scratch = &scratch_};
+    std::memset(memory_.token.seq.starts.data, 0, static_cast<std::size_t>(memory_.token.seq.starts.bytes()));
+  }
+
+  GenerateReport run(const std::function<void(std::size_t, int)>& on_token) {
+    GenerateReport report;
+    const Timer prefill_timer;
+    for (std::size_t p = 0; p < prompts_.size(); ++p) {
+      prefill(p);
+      report.prompt_tokens += static_cast<i64>(prompts_[p].size());
+    }
+    report.prefill_seconds = prefill_timer.seconds();
+
+    const Timer decode_timer;
+    std::vector<bool> ended(prompts_.size(), false);
+    for (i64 position = 0; position < cfg_.max_tokens; ++position) {
+      report.new_tokens += draw(position, ended, on_token);
+      if (std::all_of(ended.begin(), ended.end(), [](bool e) { return e; }) || position + 1 == cfg_.max_tokens) break;
+      model_.step(ctx_, memory_.logits, memory_.token.ids, memory_.token.seq, memory_.token_saved, memory_.state);
+    }
+    report.decode_seconds = decode_timer.seconds();
+    return report;
+  }
+
+ private:
+  void prefill(std::size_t p) {
+    const std::vector<int>& prompt = prompts_[p];
+    const i64 row = static_cast<i64>(p), total = static_cast<i64>(prompt.size());
+    const LanguageModel::State nothing = absent_state(model_);
+    const LanguageModel::State *before = &nothing, *after = &memory_.next_state;
+    for (i64 at = 0; at < total;) {
+      const i64 length = std::min(total - at, kPrefillTokens);
+      const Tensor ids = memory_.prompt.ids.slice_rows(0, length),
+                   starts = memory_.prompt.seq.starts.slice_rows(0, length);
+      for (i64 t = 0; t < length; ++t) {
+        *ids.row<std::int32_t>(t) = prompt[static_cast<std::size_t>(at + t)];
+        // As in training: the state is dropped at the first token and at every document's end token.
+        *starts.row<std::int32_t>(t) = at + t == 0 || prompt[static_cast<std::size_t>(at + t)] == cfg_.end_id;
+      }
+      model_.prefill(ctx_, memory_.logits.slice_rows(row, row + 1), ids, {1, length, starts},
+                     prefill_activations(length), *after, *before);
+      before = after;
+      after = after == &memory_.next_state ? &memory_.one_state : &memory_.next_state;
+      at += length;
+    }
+    copy_state(ctx_, memory_.state, row, *before);
+  }
+
+  LanguageModel::Saved prefill_activations(i64 length) const {
+    Arena arena("prefill", memory_.prompt_area.data, memory_.prompt_area.bytes());
+    return model_.plan_forward(arena, DType::f32, length);
+  }
+
+  // Draws a token for every prompt that goes on, and puts it where step() reads it.
+  i64 draw(i64 position, std::vector<bool>& ended, const std::function<void(std::size_t, int)>& on_token) {
+    i64 drawn = 0;
+    for (std::size_t p = 0; p < prompts_.size(); ++p) {
+      if (ended[p]) continue;
+      const i64 row = static_cast<i64>(p);
+      const int id = sampler_.sample(memory_.logits.row<float>(row), model_.cfg.vocab_size, p,
+                                     static_cast<std::uint64_t>(position));
+      *memory_.token.ids.row<std::int32_t>(row) = id;
+      ended[p] = id == cfg_.end_id;
+      ++drawn;
+      on_token(p, id);
+    }
+    return drawn;
+  }
+
+  const LanguageModel& model_;
+  const std::vector<std::vector<int>>& prompts_;
+  const GenerateConfig& cfg_;
+  Sampler sampler_;
+  Buffer buffer_, scratch_buffer_;
+  Memory memory_;
+  Arena scratch_ = Arena::measuring("scratch");
+  Context ctx_;
+};
+
+}  // namespace
+
+GenerateReport generate(const LoadedModel& model, const std::vector<std::vector<int>>& prompts,
+                        const GenerateConfig& cfg, const std::function<void(std::size_t, int)>& on_token) {
+  return Generation(model, prompts, cfg).run(on_token);
+}
+
+}  // namespace xlstm

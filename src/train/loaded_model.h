@@ -1,0 +1,44 @@
+#pragma once
+// A trained model without its optimizer, for evaluation and generation.
+#include <memory>
+
+#include "train/memory.h"
+
+namespace xlstm {
+
+class LoadedModel {
+ public:
+  // `path`: a run directory, its checkpoints folder or one checkpoint; the newest whole one is taken.
+  explicit LoadedModel(const fs::path& path);
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
+
+  const TrainConfig& config() const { return cfg_; }
+  const LanguageModel& model() const { return *model_; }
+  i64 step() const { return step_; }
+  const fs::path& folder() const { return folder_; }
+  const std::string& tokenizer_sha256() const { return tokenizer_sha256_; }
+  fs::path tokenizer_path() const;  // of the run that the checkpoint belongs to
+
+ private:
+  TrainConfig cfg_;
+  Buffer memory_;
+  Arena values_, no_grads_;
+  std::unique_ptr<ParamStore> params_;
+  std::unique_ptr<LanguageModel> model_;
+  i64 step_ = 0;
+  fs::path folder_;
+  std::string tokenizer_sha256_;
+};
+
+// One buffer that holds what `plan` allocates: plan(arena) runs on a measuring arena first, then on the real one.
+template <class Plan>
+auto allocate_planned(Buffer& buffer, const char* name, Plan&& plan) {
+  Arena measure = Arena::measuring(name);
+  plan(measure);
+  buffer = Buffer(std::max<i64>(measure.peak(), 1));
+  Arena real(name, buffer.data(), measure.peak());
+  return plan(real);
+}
+
+}  // namespace xlstm

@@ -1,0 +1,197 @@
+#include "train/trainer.h"
+
+#include <cmath>
+
+#include "core/parallel.h"
+#include "core/text.h"
+#include "model/flops.h"
+#include "model/init.h"
+#include "train/evaluate.h"
+#include "train/hardware.h"
+#include "train/stop_signal.h"
+
+namespace xlstm {
+
+namespace {
+
+bool due(i64 every, i64 step) { return every > 0 && step % every == 0; }
+
+Dataset open_dataset(const std::string& path, const char* key, const char* part, const ModelConfig& model) {
+  if (path.empty()) throw user_error("{}: name a folder made by 'xlstm data build'", key);
+  Dataset data = Dataset::open(path, part);
+  if (data.vocab_size() > model.vocab_size)
+    throw user_error("{}: {} has a vocabulary of {}, model.vocab_size is {}; set it to at least {}", key, path,
+                     data.vocab_size(), model.vocab_size, data.vocab_size());
+  return data;
+}
+
+std::optional<Dataset> open_validation(const TrainConfig& cfg, const Dataset& train) {
+  if (cfg.data.validation.empty()) return std::nullopt;
+  Dataset data = open_dataset(cfg.data.validation, "data.validation", "validation", cfg.model);
+  if (data.tokenizer_sha256() != train.tokenizer_sha256())
+    throw user_error("data.validation: {} was built with tokenizer {:.12}, data.train with {:.12}; build both with one",
+                     cfg.data.validation, data.tokenizer_sha256(), train.tokenizer_sha256());
+  return data;
+}
+
+std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg) {
+  std::vector<ArenaSize> sizes = measure_training(cfg, best_cpu_isa());
+  if (const i64 available = available_memory_bytes(); total_bytes(sizes) > available)
+    throw user_error(
+        "this run needs {} and {} are available; lower train.micro_batch_size, or set train.recompute=block ('xlstm "
+        "plan' "
+        "shows the bill)",
+        human_bytes(total_bytes(sizes)), human_bytes(available));
+  return sizes;
+}
+
+}  // namespace
+
+Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line)
+    : cfg_((set_threads(static_cast<int>(cfg.run.threads)), cfg)),
+      dir_(run_dir, cfg_),
+      train_data_(open_dataset(cfg_.data.train, "data.train", "train", cfg_.model)),
+      validation_data_(open_validation(cfg_, train_data_)),
+      sizes_(plan_within_memory(cfg_)),
+      arenas_(sizes_),
+      ctx_{.isa = best_cpu_isa(), .scratch = &arenas_.scratch},
+      state_(arenas_, cfg_),
+      step_(ctx_, state_, cfg_),
+      writer_(dir_.checkpoints(), {.keep = cfg_.checkpoint.keep, .keep_every = cfg_.checkpoint.keep_every},
+              arenas_.snapshot),
+      flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)),
+      gemm_peak_(measure_gemm_flops(ctx_.isa, 0.15)) {
+  dir_.keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
+  dir_.add_environment(command_line);
+  log_info("{}: {} parameters, {} of memory, {} tokens per step, {} threads ({}), GEMM peak {:.0f} GF/s",
+           dir_.path().string(), human_count(static_cast<double>(state_.params.count())),
+           human_bytes(total_bytes(sizes_)), cfg_.tokens_per_step(), max_threads(), name_of(ctx_.isa),
+           gemm_peak_ / 1e9);
+  resume();
+  loader_ = open_train_loader();
+  log_ = std::make_unique<RunLog>(dir_.metrics(), at_.step, cfg_.train.steps, cfg_.log.every);
+}
+
+std::unique_ptr<Loader> Trainer::open_train_loader() const {
+  return std::make_unique<Loader>(train_data_, LoaderOptions{.context_length = cfg_.train.context_length,
+                                                             .batch_size = cfg_.train.batch_size,
+                                                             .first_sequence = at_.next_sequence,
+                                                             .seed = static_cast<std::uint64_t>(cfg_.run.seed)});
+}
+
+void Trainer::resume() {
+  const LoadTarget target{.params = state_.named_params(),
+                          .optimizer = state_.named_moments(),
+                          .check_state = [this](const Json& state) { check_resumed(state); }};
+  const auto loaded = load_newest_checkpoint(dir_.checkpoints(), target);
+  if (!loaded) {
+    initialise(state_.params, static_cast<std::uint64_t>(cfg_.run.seed));
+    return;
+  }
+  const fs::path file = loaded->folder / "state.json";
+  at_ = {.step = loaded->step,
+         .updates = json_field<i64>(loaded->state, "updates", file),
+         .skipped_in_row = json_field<i64>(loaded->state, "skipped_in_row", file),
+         .next_sequence = json_field<i64>(loaded->state, "next_sequence", file)};
+  log_info("resumed from {} at step {}", loaded->folder.string(), at_.step);
+}
+
+void Trainer::check_resumed(const Json& state) const {
+  const std::string conflict = conflicting_key(state.value("config", ""), write_config(cfg_));
+  if (!conflict.empty())
+    throw user_error("{}: cannot resume, {}; give this run a folder of its own with --run", dir_.path().string(),
+                     conflict);
+  const Json prints = state.value("fingerprints", Json::object());
+  if (const std::string was = prints.value("data", ""); was != train_data_.fingerprint())
+    throw user_error(
+        "{}: cannot resume, it was trained on data {:.16}, {} is {:.16}; name the same data set in data.train",
+        dir_.path().string(), was, cfg_.data.train, train_data_.fingerprint());
+}
+
+CheckpointContent Trainer::content() const {
+  const Json fingerprints{{"data", train_data_.fingerprint()}, {"tokenizer", train_data_.tokenizer_sha256()}};
+  const Json state{{"updates", at_.updates},
+                   {"skipped_in_row", at_.skipped_in_row},
+                   {"next_sequence", at_.next_sequence},
+                   {"tokens", at_.step * cfg_.tokens_per_step()},
+                   {"config", write_config(cfg_)},
+                   {"fingerprints", fingerprints}};
+  return {.step = at_.step,
+          .params = state_.named_params(),
+          .optimizer = state_.named_moments(),
+          .state = state};
+}
+
+RunOutcome Trainer::run(std::optional<i64> stop_at) {
+  const StopSignal signals;
+  while (at_.step < cfg_.train.steps) {
+    if (stop_at && at_.step >= *stop_at) return stop(fmt::format("--stop-at {}", *stop_at));
+    const StepRecord record = train_one();
+    log_->step(record);
+
+    if (at_.skipped_in_row > cfg_.guard.max_skips) return RunOutcome::diverged;
+    if (due(cfg_.eval.every, at_.step) && at_.step < cfg_.train.steps) evaluate();
+    if (due(cfg_.checkpoint.every, at_.step) && at_.step < cfg_.train.steps) writer_.save(content());
+    report_save();
+    if (const char* signal = StopSignal::received()) return stop(signal);
+  }
+  return finish();
+}
+
+StepRecord Trainer::train_one() {
+  const Timer timer;
+  loader_->next(batch_);
+  const double waited = timer.seconds();
+  const double lr = learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps);
+  const StepResult result = step_.run(batch_, lr, at_.updates + 1);
+
+  ++at_.step;
+  at_.updates += result.applied;
+  at_.next_sequence += cfg_.train.batch_size;
+  at_.skipped_in_row = result.applied ? 0 : at_.skipped_in_row + 1;
+  if (!result.applied)
+    log_warning("step {}: loss {} or gradient norm {} is not finite; the update is skipped ({} in a row, {} allowed)",
+                at_.step, result.loss, result.grad_norm, at_.skipped_in_row, cfg_.guard.max_skips);
+
+  const double seconds = timer.seconds();
+  const double rate = static_cast<double>(cfg_.tokens_per_step()) / seconds;
+  return {.step = at_.step,
+          .tokens = at_.step * cfg_.tokens_per_step(),
+          .loss = result.loss,
+          .grad_norm = result.grad_norm,
+          .lr = lr,
+          .tokens_per_second = rate,
+          .mfu = rate * flops_per_token_ / gemm_peak_,
+          .seconds = seconds,
+          .data_wait = waited,
+          .applied = result.applied};
+}
+
+void Trainer::evaluate() {
+  if (!validation_data_) return;
+  const ForwardPass pass{ctx_, state_.model, state_.saved, state_.micro, state_.losses};
+  const Evaluation e = xlstm::evaluate(pass, *validation_data_, cfg_.eval.batches * cfg_.train.micro_batch_size);
+  log_->evaluation(at_.step, e.loss, e.tokens);
+}
+
+void Trainer::report_save() {
+  const auto report = writer_.poll();
+  if (report && report->error.empty())
+    log_info("step {:>6}  saved {} in {:.2f} s; training waited {:.3f} s", report->step, human_bytes(report->bytes),
+             report->seconds_writing, report->seconds_blocked);
+}
+
+RunOutcome Trainer::stop(const std::string& why) {
+  writer_.save_now(content());
+  log_->finish(fmt::format("{}: saved at step {}; run the same command again to go on", why, at_.step));
+  return RunOutcome::stopped;
+}
+
+RunOutcome Trainer::finish() {
+  evaluate();
+  writer_.save_now(content());
+  log_->finish(fmt::format("done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));
+  return RunOutcome::finished;
+}
+
+}  // namespace xlstm

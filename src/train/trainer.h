@@ -1,0 +1,64 @@
+#pragma once
+// A run: owns everything, resumes by itself, trains, evaluates, saves, and ends in one of three ways.
+#include <optional>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "train/checkpoint_writer.h"
+#include "train/memory.h"
+#include "train/run_directory.h"
+#include "train/run_log.h"
+#include "train/step.h"
+
+namespace xlstm {
+
+enum class RunOutcome { finished, stopped, diverged };  // exit codes 0, 75, 3
+
+// What must survive a restart besides tensors. Everything in it is in every checkpoint.
+struct Progression {
+  i64 step = 0;            // updates asked for so far
+  i64 updates = 0;         // updates applied: AdamW's t
+  i64 skipped_in_row = 0;  // the guard's state
+  i64 next_sequence = 0;   // the loader's whole state
+};
+
+class Trainer {
+ public:
+  Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line);
+
+  // Trains to train.steps, to `stop_at`, or until a signal.
+  RunOutcome run(std::optional<i64> stop_at);
+
+  const std::vector<ArenaSize>& memory() const { return sizes_; }
+  const TrainState& state() const { return state_; }
+  const Progression& progression() const { return at_; }
+
+ private:
+  void resume();
+  void check_resumed(const Json& state) const;
+  CheckpointContent content() const;
+  StepRecord train_one();
+  void evaluate();
+  void report_save();
+  RunOutcome stop(const std::string& why);
+  RunOutcome finish();
+  std::unique_ptr<Loader> open_train_loader() const;
+
+  TrainConfig cfg_;
+  RunDirectory dir_;
+  Dataset train_data_;
+  std::optional<Dataset> validation_data_;
+  std::vector<ArenaSize> sizes_;
+  TrainArenas arenas_;
+  Context ctx_;
+  TrainState state_;
+  TrainStep step_;
+  CheckpointWriter writer_;
+  Progression at_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<RunLog> log_;
+  double flops_per_token_, gemm_peak_;
+  TokenBatch batch_;
+};
+
+}  // namespace xlstm

@@ -1,0 +1,158 @@
+// xlstm bench, and xlstm bench step: whole updates on random tokens
+#include "tools/bench.h"
+
+#include <algorithm>
+
+#include "core/memory.h"
+#include "core/parallel.h"
+#include "core/random.h"
+#include "core/text.h"
+#include "model/flops.h"
+#include "model/init.h"
+#include "train/hardware.h"
+#include "train/step.h"
+
+namespace xlstm {
+
+void publish(const BenchResult& result, bool as_json, const std::string& save) {
+  print_result(as_json, result.json, result.text);
+  if (save.empty()) return;
+  Json file = result.json;
+  file["environment"] = describe_environment();
+  write_file_atomically(save, file.dump(2) + "\n");
+}
+
+void BenchOutput::add_to(CLI::App& cmd) {
+  cmd.add_flag("--json", json, "One JSON object");
+  cmd.add_option("--save", save, "Write the JSON, with the environment, to this file");
+  cmd.add_option("--threads", threads, "[every usable core]")->check(CLI::PositiveNumber);
+}
+
+namespace {
+
+struct StepOptions {
+  std::string config;
+  std::vector<std::string> set;
+  i64 steps = 5, warmup = 1;
+  BenchOutput out;
+};
+
+TokenBatch random_batch(const TrainConfig& cfg) {
+  TokenBatch batch;
+  batch.sequences = cfg.train.batch_size;
+  batch.length = cfg.train.context_length;
+  const auto n = static_cast<std::size_t>(cfg.tokens_per_step());
+  const RandomStream random(1, RandomUse::bench);
+  const auto token = [&](std::size_t i) {
+    return static_cast<std::int32_t>(random.bits(i) % static_cast<std::uint64_t>(cfg.model.vocab_size));
+  };
+  for (std::size_t i = 0; i < n; ++i) {
+    batch.ids.push_back(token(i));
+    batch.targets.push_back(token(i + 1));
+    batch.starts.push_back(i % static_cast<std::size_t>(batch.length) == 0);
+  }
+  return batch;
+}
+
+struct StepTimes {
+  std::vector<double> seconds;
+  Profile profile;
+  i64 planned_bytes = 0;
+  double median() {
+    std::sort(seconds.begin(), seconds.end());
+    return seconds[seconds.size() / 2];
+  }
+};
+
+StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg) {
+  const auto sizes = measure_training(cfg, best_cpu_isa());
+  TrainArenas arenas(sizes);
+  StepTimes times;
+  times.planned_bytes = total_bytes(sizes);
+  Context ctx{.isa = best_cpu_isa(), .scratch = &arenas.scratch, .profile = &times.profile};
+  TrainState state(arenas, cfg);
+  initialise(state.params, static_cast<std::uint64_t>(cfg.run.seed));
+  TrainStep step(ctx, state, cfg);
+  const TokenBatch batch = random_batch(cfg);
+  for (i64 i = 0; i < o.warmup + o.steps; ++i) {
+    if (i == o.warmup) times.profile = {};
+    const Timer timer;
+    step.run(batch, 1e-4, i + 1);
+    if (i >= o.warmup) times.seconds.push_back(timer.seconds());
+  }
+  return times;
+}
+
+Json class_rows(const Profile& profile, i64 steps, double seconds_per_step, std::string& text) {
+  Json rows = Json::array();
+  text += fmt::format("{:<14}{:>12}{:>9}{:>12}\n", "class", "ms/step", "share", "GF/s");
+  for (int c = 0; c < kOpClassCount; ++c) {
+    const auto& e = profile.classes[static_cast<std::size_t>(c)];
+    const double seconds = e.seconds / static_cast<double>(steps);
+    const double rate = e.seconds > 0 ? e.flops / e.seconds : 0;
+    const char* name = name_of(static_cast<OpClass>(c));
+    rows.push_back(
+        {{"class", name}, {"seconds", seconds}, {"share", seconds / seconds_per_step}, {"flops_per_second", rate}});
+    text += fmt::format("{:<14}{:>12.2f}{:>8.1f}%{:>12.1f}\n", name, 1e3 * seconds, 100 * seconds / seconds_per_step,
+                        rate / 1e9);
+  }
+  return rows;
+}
+
+BenchResult bench_step(const StepOptions& o) {
+  TrainConfig cfg = load_train_config(o.config, o.set);
+  set_threads(static_cast<int>(o.out.threads > 0 ? o.out.threads : cfg.run.threads));
+  StepTimes times = time_steps(o, cfg);
+  const double seconds = times.median();
+  const double rate = static_cast<double>(cfg.tokens_per_step()) / seconds;
+  const double gemm = measure_gemm_flops(best_cpu_isa(), 0.5);
+  const double flops = training_flops_per_token(cfg.model, cfg.train.context_length);
+  const i64 peak = peak_resident_bytes();
+
+  BenchResult r;
+  r.text = fmt::format("{}: {} tokens per step, {} threads, {} steps\n", cfg.run.name, cfg.tokens_per_step(),
+                       max_threads(), o.steps);
+  r.text +=
+      fmt::format("{:.0f} tokens/s, {:.4f} s per step (median; {:.4f} - {:.4f}), {:.1f} % of GEMM peak ({:.0f} GF/s)\n",
+                  rate, seconds, times.seconds.front(), times.seconds.back(), 100 * rate * flops / gemm, gemm / 1e9);
+  r.text += fmt::format("memory: planned {}, peak resident {}\n", human_bytes(times.planned_bytes), human_bytes(peak));
+  const Json rows = class_rows(times.profile, o.steps, seconds, r.text);
+  r.json = {{"bench", "step"},
+            {"config", write_config(cfg)},
+            {"tokens_per_second", rate},
+            {"seconds_per_step", seconds},
+            {"peak_bytes", peak},
+            {"planned_bytes", times.planned_bytes},
+            {"mfu", rate * flops / gemm},
+            {"gemm_flops", gemm},
+            {"threads", max_threads()},
+            {"classes", rows}};
+  return r;
+}
+
+}  // namespace
+
+void add_bench_step(CLI::App& bench) {
+  auto* cmd = bench.add_subcommand("step", "Whole updates on random tokens: tokens/s, memory, time per operator class");
+  auto o = std::make_shared<StepOptions>();
+  cmd->add_option("--config", o->config, "YAML file (configs/, bench/configs/)")->required();
+  cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
+  cmd->add_option("--steps", o->steps, "Steps that are timed")->check(CLI::PositiveNumber)->capture_default_str();
+  cmd->add_option("--warmup", o->warmup, "Steps before them")->check(CLI::NonNegativeNumber)->capture_default_str();
+  o->out.add_to(*cmd);
+  cmd->footer("Example:\n  xlstm bench step --config bench/configs/small.yaml --save bench/results/step_small.json");
+  cmd->callback([o] { publish(bench_step(*o), o->out.json, o->out.save); });
+}
+
+void add_bench_command(CLI::App& app) {
+  auto* bench = app.add_subcommand("bench", "The speed of each part, as a table and as JSON");
+  bench->require_subcommand(1);
+  bench->footer("Example:\n  xlstm bench gemm --json");
+  add_bench_step(*bench);
+  add_bench_gemm(*bench);
+  add_bench_ops(*bench);
+  add_bench_loader(*bench);
+  add_bench_checkpoint(*bench);
+}
+
+}  // namespace xlstm

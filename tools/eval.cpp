@@ -1,0 +1,123 @@
+// xlstm eval
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "core/log.h"
+#include "core/parallel.h"
+#include "data/tokenizer.h"
+#include "tools/commands.h"
+#include "train/evaluate.h"
+#include "train/loaded_model.h"
+
+namespace xlstm {
+
+namespace {
+
+struct Options {
+  std::string checkpoint, data;
+  i64 context = 0, batch = 0, windows = 0, threads = 0;
+  bool json = false;
+};
+
+struct Result {
+  Evaluation evaluation;
+  double bits_per_byte = 0;
+  i64 step = 0, context = 0;
+};
+
+Dataset open_matching(const Options& o, const LoadedModel& model) {
+  const std::string path = o.data.empty() ? model.config().data.validation : o.data;
+  if (path.empty())
+    throw user_error("--data: name a folder made by 'xlstm data build' (the run has no data.validation)");
+  Dataset data = Dataset::open(path, "validation");
+  if (data.tokenizer_sha256() != model.tokenizer_sha256())
+    throw user_error("{}: built with tokenizer {:.12}, but the model was trained with {:.12}; build it with {}", path,
+                     data.tokenizer_sha256(), model.tokenizer_sha256(), model.tokenizer_path().string());
+  return data;
+}
+
+Result run_eval(const Options& o) {
+  set_threads(static_cast<int>(o.threads));
+  const LoadedModel loaded(o.checkpoint);
+  const Dataset data = open_matching(o, loaded);
+  const i64 length = o.context > 0 ? o.context : loaded.config().train.context_length;
+  const i64 batch = o.batch > 0 ? o.batch : std::max<i64>(1, 4096 / length);
+  const i64 rows = batch * length;
+
+  struct Memory {
+    TokenRows in;
+    LanguageModel::Saved saved;
+    Tensor losses;
+  };
+  Buffer buffer;
+  const Memory m = allocate_planned(buffer, "evaluation", [&](Arena& a) {
+    return Memory{.in = {.ids = a.alloc("ids", DType::i32, rows, 1),
+                         .targets = a.alloc("targets", DType::i32, rows, 1),
+                         .seq = {batch, length, a.alloc("starts", DType::i32, rows, 1)}},
+                  .saved = loaded.model().plan_forward(a, DType::f32, rows),
+                  .losses = a.alloc("losses", DType::f32, rows, 1)};
+  });
+  Arena measured = Arena::measuring("scratch");
+  Context dry{.scratch = &measured};
+  loaded.model().forward(dry, m.losses, m.in, m.saved);
+  const Buffer scratch_buffer(std::max<i64>(measured.peak(), 1));
+  Arena scratch("scratch", scratch_buffer.data(), measured.peak());
+  Context ctx{.isa = best_cpu_isa(), .scratch = &scratch};
+
+  const Tokenizer tokenizer = Tokenizer::load(data.tokenizer_path());
+  Result r{
+      .evaluation = evaluate({ctx, loaded.model(), m.saved, m.in, m.losses}, data, o.windows, tokenizer.token_bytes()),
+      .step = loaded.step(),
+      .context = length};
+  const double nats = r.evaluation.loss * static_cast<double>(r.evaluation.tokens);
+  r.bits_per_byte =
+      nats / std::numbers::ln2 / (static_cast<double>(r.evaluation.token_bytes) * data.text_bytes_per_token_byte());
+  return r;
+}
+
+// Mean loss of positions [1], [2, 3], [4, 7], ... : how much context helps.
+Json loss_by_position(const std::vector<double>& loss) {
+  Json buckets = Json::array();
+  for (std::size_t begin = 0; begin < loss.size(); begin = 2 * begin + 1) {
+    const std::size_t end = std::min(loss.size(), 2 * begin + 1);
+    double sum = 0;
+    for (std::size_t i = begin; i < end; ++i) sum += loss[i];
+    buckets.push_back({{"from", begin + 1}, {"to", end}, {"loss", sum / static_cast<double>(end - begin)}});
+  }
+  return buckets;
+}
+
+void print_eval(const Options& o) {
+  const Result r = run_eval(o);
+  const Json curve = loss_by_position(r.evaluation.loss_by_position);
+  const double perplexity = std::exp(r.evaluation.loss);
+  const Json json{{"loss", r.evaluation.loss},     {"perplexity", perplexity}, {"bits_per_byte", r.bits_per_byte},
+                  {"tokens", r.evaluation.tokens}, {"step", r.step},           {"context_length", r.context},
+                  {"loss_by_position", curve}};
+  std::string text = fmt::format(
+      "loss           {:.4f} nats per token\nperplexity     {:.3f}\nbits per byte  {:.4f}\ntokens         {}\n",
+      r.evaluation.loss, perplexity, r.bits_per_byte, r.evaluation.tokens);
+  text += "loss by position in the context\n";
+  for (const Json& b : curve)
+    text += fmt::format("  {:>5} - {:<5}  {:.4f}\n", b["from"].get<i64>(), b["to"].get<i64>(), b["loss"].get<double>());
+  print_result(o.json, json, text);
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+  auto* cmd = app.add_subcommand("eval", "Loss, perplexity and bits per byte of a checkpoint on a data set");
+  auto o = std::make_shared<Options>();
+  cmd->add_option("--checkpoint", o->checkpoint, "Run directory, or one checkpoint")->required();
+  cmd->add_option("--data", o->data, "Folder made by 'xlstm data build' [the run's data.validation]");
+  cmd->add_option("--context", o->context, "Tokens per window [as in training]")->check(CLI::PositiveNumber);
+  cmd->add_option("--batch", o->batch, "Windows per pass [about 4096 tokens]")->check(CLI::PositiveNumber);
+  cmd->add_option("--windows", o->windows, "Score only the first N windows [all]")->check(CLI::PositiveNumber);
+  cmd->add_option("--threads", o->threads, "[every usable core]")->check(CLI::PositiveNumber);
+  cmd->add_flag("--json", o->json, "One JSON object");
+  cmd->footer("Example:\n  xlstm eval --checkpoint runs/exp --data data/quickstart");
+  cmd->callback([o] { print_eval(*o); });
+}
+
+}  // namespace xlstm

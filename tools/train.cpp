@@ -1,0 +1,50 @@
+// xlstm train
+#include "dist/communicator.h"
+#include "tools/commands.h"
+#include "train/trainer.h"
+
+namespace xlstm {
+
+namespace {
+
+struct Options {
+  std::string config, run;
+  std::vector<std::string> set;
+  std::optional<i64> stop_at;
+};
+
+// As the user would type it again.
+std::vector<std::string> command_line(const Options& o) {
+  std::vector<std::string> words{"xlstm", "train", "--config", o.config};
+  for (const std::string& assignment : o.set) words.insert(words.end(), {"--set", assignment});
+  if (!o.run.empty()) words.insert(words.end(), {"--run", o.run});
+  if (o.stop_at) words.insert(words.end(), {"--stop-at", std::to_string(*o.stop_at)});
+  return words;
+}
+
+void train(const Options& o) {
+  const auto ranks = make_single_process_communicator();
+  const TrainConfig cfg = load_train_config(o.config, o.set);
+  Trainer trainer(o.run.empty() ? fs::path("runs") / cfg.run.name : fs::path(o.run), cfg, command_line(o));
+  switch (trainer.run(o.stop_at)) {
+    case RunOutcome::finished: return;
+    case RunOutcome::stopped: throw ExitCode{75};
+    case RunOutcome::diverged: throw ExitCode{3};
+  }
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto* cmd = app.add_subcommand("train", "Train a model; running the same command again resumes");
+  auto o = std::make_shared<Options>();
+  cmd->add_option("--config", o->config, "YAML file (configs/)")->required();
+  cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
+  cmd->add_option("--run", o->run, "Folder of the run [runs/<run.name>]");
+  cmd->add_option("--stop-at", o->stop_at, "Save at this step and exit with 75");
+  cmd->footer(
+      "Example:\n  xlstm train --config configs/quickstart.yaml --set model.mixer.input_gate=sigmoid --run runs/sig");
+  cmd->callback([o] { train(*o); });
+}
+
+}  // namespace xlstm
