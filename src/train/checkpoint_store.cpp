@@ -151,6 +151,11 @@ void remove_leftovers(const fs::path& dir) {
       remove_tree(dir / name);
 }
 
+UserError no_checkpoint(const fs::path& path) {
+  return user_error("no checkpoint in {}; expected a run directory, its checkpoints folder, or one checkpoint",
+                    path.string());
+}
+
 std::vector<fs::path> list_checkpoints(fs::path path) {
   if (path.filename().empty()) path = path.parent_path();  // a trailing slash
   if (fs::exists(path / "manifest.json") || (step_of_name(path.filename().string()) && fs::exists(path))) return {path};
@@ -179,8 +184,7 @@ CheckpointReader open_newest_checkpoint(const fs::path& path) {
   std::optional<CheckpointReader> newest;
   std::vector<std::string> skipped;
   if (!with_newest(path, skipped, [&](CheckpointReader&& reader) { newest.emplace(std::move(reader)); }))
-    throw user_error("no checkpoint in {}; expected a run directory, its checkpoints folder, or one checkpoint",
-                     path.string());
+    throw no_checkpoint(path);
   return std::move(*newest);
 }
 

@@ -28,6 +28,9 @@ i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const
 // Removes what a process that was killed while it saved or rotated has left. For the one process that saves.
 void remove_leftovers(const fs::path& dir);
 
+// "no checkpoint in ...", for whoever cannot go on without one.
+UserError no_checkpoint(const fs::path& path);
+
 // Checkpoints, newest first. `path` is a run directory, its folder of checkpoints, or one checkpoint.
 std::vector<fs::path> list_checkpoints(fs::path path);
 
