@@ -15,11 +15,11 @@ enum class TextFormat : std::uint8_t {
 const char* name_of(TextFormat format);
 
 struct TextOptions {
-  TextFormat as = TextFormat::by_suffix;  // anything else forces the format, whatever a file is called
-  std::vector<std::string> extensions;    // of files in folders: ".h"; "" = names without a dot; none listed = all
-  std::string text_field = "text";        // of JSON lines
-  std::string document_separator;         // of txt: a line that is exactly this ends a document; "" = none
-  bool strict = false;                    // refuse invalid UTF-8 and malformed lines instead of mending and counting
+  TextFormat as = TextFormat::by_suffix;     // anything else forces the format, whatever a file is called
+  std::vector<std::string> extensions = {};  // of files in folders: ".h"; "" = names without a dot; none listed = all
+  std::string text_field = "text";           // of JSON lines
+  std::string document_separator = {};       // of txt: a line that is exactly this ends a document; "" = none
+  bool strict = false;                       // refuse invalid UTF-8 and malformed lines instead of mending and counting
 };
 
 struct TextSource {

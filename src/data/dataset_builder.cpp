@@ -1,0 +1,236 @@
+#include "data/dataset_builder.h"
+
+#include <algorithm>
+
+#include "core/hash.h"
+#include "core/log.h"
+#include "core/parallel.h"
+#include "core/random.h"
+#include "data/dataset.h"
+#include "data/dataset_writer.h"
+#include "data/encode_pipeline.h"
+
+namespace xlstm {
+
+namespace {
+
+fs::path record_path(const fs::path& folder) { return folder / "build.json"; }
+
+bool from_stdin(const std::vector<TextSource>& sources) {
+  return std::any_of(sources.begin(), sources.end(), [](const TextSource& s) { return s.path == "-"; });
+}
+
+// Everything that decides what the result is. Files are known by path, size and time of last change.
+Json description_of(const DatasetBuild& build, const Tokenizer& tokenizer, const std::vector<TextSource>& sources) {
+  Json files = Json::array();
+  for (const TextSource& s : sources)
+    files.push_back({s.path == "-" ? "-" : fs::absolute(s.path).lexically_normal().string(), name_of(s.format), s.bytes,
+                     s.modified_ns});
+  return {{"version", Manifest::kVersion},
+          {"tokenizer_sha256", tokenizer.sha256()},
+          {"validation_fraction", build.validation_fraction},
+          {"seed", build.seed},
+          {"shard_tokens", build.shard_tokens},
+          {"text_field", build.text.text_field},
+          {"document_separator", build.text.document_separator},
+          {"strict", build.text.strict},
+          {"files", std::move(files)}};
+}
+
+bool is_build(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::exists(record_path(folder), ignored);
+}
+
+// The record of a build, null when it cannot be read.
+Json record_of(const fs::path& folder) {
+  try {
+    const Json record = read_json(record_path(folder));
+    if (record.is_object()) return record;
+  } catch (const UserError&) {  // absent or damaged: as if there were none
+  }
+  return nullptr;
+}
+
+// One build: where it writes, and how far it is.
+class Builder {
+ public:
+  Builder(const DatasetBuild& build, const Tokenizer& tokenizer, std::vector<TextSource> sources)
+      : build_(build),
+        partial_(build.out.string() + ".partial"),
+        description_(description_of(build, tokenizer, sources)),
+        repeatable_(!from_stdin(sources)),
+        total_bytes_(total_bytes(sources)),
+        tokenizer_(tokenizer),
+        reader_(std::move(sources), build.text),
+        train_(partial_ / "train", tokenizer, build.shard_tokens),
+        validation_(partial_ / "validation", tokenizer, build.shard_tokens) {}
+
+  bool already_built() const { return is_same_build(record_of(build_.out)); }
+  DatasetBuildResult run();
+
+ private:
+  bool is_same_build(const Json& record) const;
+  void check_target() const;
+  void open_partial();
+  void skip_to(i64 documents, Progress& progress);
+  void encode(Progress& progress);
+  void add(const EncodedBatch& batch);
+  void commit();
+  void publish() const;
+
+  const DatasetBuild& build_;
+  fs::path partial_;
+  Json description_;
+  bool repeatable_;
+  i64 total_bytes_;
+  const Tokenizer& tokenizer_;
+  DocumentReader reader_;
+  DatasetWriter train_, validation_;
+  i64 documents_ = 0;
+  i64 text_bytes_since_commit_ = 0;
+};
+
+bool Builder::is_same_build(const Json& record) const {
+  return repeatable_ && record.is_object() && record.value("description", Json()) == description_;
+}
+
+void Builder::check_target() const {
+  std::error_code ignored;
+  const std::string out = build_.out.string();
+  if (!fs::exists(build_.out, ignored)) return;
+  if (!fs::is_directory(build_.out, ignored)) throw user_error("{}: --out expects a folder, this is a file", out);
+  if (fs::is_empty(build_.out, ignored)) return;
+  if (!is_build(build_.out)) throw user_error("{}: holds something that is no data set; choose another --out", out);
+  if (!build_.overwrite)
+    throw user_error(
+        "{}: holds a data set built from other input or options; choose another --out, or replace it with "
+        "--overwrite",
+        out);
+}
+
+// Takes over what an interrupted build left, when it was the same build; clears it away otherwise.
+void Builder::open_partial() {
+  const Json record = record_of(partial_);
+  if (is_same_build(record)) {
+    train_.resume(json_field<Json>(record, "train", record_path(partial_)));
+    validation_.resume(json_field<Json>(record, "validation", record_path(partial_)));
+    documents_ = json_field<i64>(record, "documents", record_path(partial_));
+    return;
+  }
+  if (is_build(partial_))
+    log_info("{}: unfinished build from other input or options; starting over", partial_.string());
+  for (const auto& entry : fs::directory_iterator(partial_))
+    if (entry.path().filename() != "lock") fs::remove_all(entry.path());
+}
+
+DatasetBuildResult Builder::run() {
+  check_target();
+  std::error_code error;
+  fs::create_directories(partial_, error);
+  if (error) throw user_error("cannot make {}: {}", partial_.string(), error.message());
+  const FileLock lock(partial_ / "lock", partial_.string());
+  open_partial();
+
+  DatasetBuildResult result;
+  result.resumed_documents = documents_;
+  Progress progress("encoding", static_cast<double>(total_bytes_), "B");
+  skip_to(documents_, progress);
+  encode(progress);
+  progress.finish();
+  result.read = reader_.stats();
+  if (train_.documents() == 0) {
+    fs::remove_all(partial_, error);
+    if (documents_ > 0)
+      throw user_error("--validation-fraction {}: all {} documents fell to validation; choose a smaller one",
+                       build_.validation_fraction, documents_);
+    const std::string mended = mended_summary(result.read);
+    throw user_error("{}: holds no text{}{}", build_.inputs.front(), mended.empty() ? "" : ": ", mended);
+  }
+  result.train = train_.finish();
+  if (validation_.documents() > 0)
+    result.validation = validation_.finish();
+  else if (build_.validation_fraction > 0)
+    log_warning(
+        "no validation set: none of the {} documents fell into the share of {}; raise --validation-fraction, or "
+        "cut the text into documents with --document-separator",
+        documents_, build_.validation_fraction);
+  commit();
+  publish();
+  return result;
+}
+
+void Builder::skip_to(i64 documents, Progress& progress) {
+  if (documents == 0) return;
+  log_info("going on after {} documents that an interrupted build has done", documents);
+  Document document;
+  for (i64 i = 0; i < documents; ++i) {
+    if (!reader_.next(document)) throw user_error("{}: ended before what was built of it", build_.inputs.front());
+    progress.update(static_cast<double>(reader_.packed_bytes_read()));
+  }
+}
+
+void Builder::encode(Progress& progress) {
+  EncodePipeline pipeline(reader_, tokenizer_, build_.threads > 0 ? build_.threads : usable_cores());
+  EncodedBatch batch;
+  while (pipeline.next(batch)) {
+    add(batch);
+    progress.update(static_cast<double>(batch.packed_bytes), fmt::format("{} documents", documents_));
+    if (text_bytes_since_commit_ >= build_.commit_bytes) commit();
+  }
+}
+
+void Builder::add(const EncodedBatch& batch) {
+  const RandomStream random(build_.seed, RandomUse::validation_split);
+  for (const EncodedBatch::Entry& entry : batch.documents) {
+    const bool validate = random.uniform(static_cast<std::uint64_t>(documents_++)) < build_.validation_fraction;
+    (validate ? validation_ : train_).add(batch.ids_of(entry), entry.text_bytes, entry.token_bytes);
+    text_bytes_since_commit_ += entry.text_bytes;
+  }
+}
+
+void Builder::commit() {
+  Json record = {{"description", description_}, {"documents", documents_}};
+  record["train"] = train_.commit();
+  record["validation"] = validation_.commit();
+  write_file_atomically(record_path(partial_), record.dump(2) + "\n");
+  text_bytes_since_commit_ = 0;
+}
+
+// The folder takes its name only now. What stood there goes away only after.
+void Builder::publish() const {
+  const fs::path replaced = build_.out.string() + ".replaced";
+  fs::remove(partial_ / "lock");
+  fsync_directory(partial_);
+  fs::remove_all(replaced);
+  if (fs::exists(build_.out)) fs::rename(build_.out, replaced);
+  fs::rename(partial_, build_.out);
+  fsync_directory(build_.out.parent_path().empty() ? "." : build_.out.parent_path());
+  fs::remove_all(replaced);
+}
+
+}  // namespace
+
+DatasetBuildResult build_dataset(const DatasetBuild& request) {
+  DatasetBuild build = request;
+  if (build.out.filename().empty()) build.out = build.out.parent_path();  // "folder/"
+  if (build.validation_fraction < 0 || build.validation_fraction >= 1)
+    throw user_error("--validation-fraction {}: expected 0 to less than 1", build.validation_fraction);
+  if (build.shard_tokens <= 0) throw user_error("--shard-tokens {}: expected a positive number", build.shard_tokens);
+  const Tokenizer tokenizer = Tokenizer::load(build.tokenizer);
+  Builder builder(build, tokenizer, find_sources(build.inputs, build.text));
+  try {
+    if (!builder.already_built()) return builder.run();
+  } catch (const fs::filesystem_error& e) {
+    throw user_error("cannot write {}: {}", e.path1().string(), e.code().message());
+  }
+  DatasetBuildResult result;
+  result.already_built = true;
+  result.train = Dataset::open(build.out, "train").manifest();
+  std::error_code ignored;
+  if (fs::exists(manifest_path(build.out / "validation"), ignored))
+    result.validation = Dataset::open(build.out, "validation").manifest();
+  return result;
+}
+
+}  // namespace xlstm
