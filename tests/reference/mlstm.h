@@ -5,22 +5,15 @@
 // Maxima never carry a gradient, and in Denominator::constant mode neither does the denominator, as in the official
 // backward pass (spec §5.1).
 #include <cmath>
-#include <complex>
-#include <cstdint>
 #include <limits>
 #include <vector>
 
+#include "tests/reference/matrix.h"
+
 namespace xlstm::ref {
 
-using i64 = std::int64_t;
 constexpr double kMinusInf = -std::numeric_limits<double>::infinity();
 
-inline double re(double x) { return x; }
-inline double re(const std::complex<double>& x) { return x.real(); }
-template <class S>
-S absolute(const S& x) {
-  return re(x) < 0 ? -x : x;
-}
 template <class S>
 S exponential(const S& x) {
   return re(x) == kMinusInf ? S(0) : std::exp(x);
@@ -62,7 +55,7 @@ MlstmState<S> initial_state(const MlstmInput<S>& in) {
 // h_t = numerator / (N + eps) with N = max(|r|, floor); floor = e^-M in stabilised units, 1 in the others
 template <class S>
 S denominator_of(const S& r, double floor, Denominator mode) {
-  const S n = re(absolute(r)) > floor ? absolute(r) : S(floor);
+  const S n = re(abs(r)) > floor ? abs(r) : S(floor);
   return mode == Denominator::exact ? n : S(re(n));
 }
 

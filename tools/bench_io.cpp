@@ -1,0 +1,84 @@
+// xlstm bench loader and bench checkpoint: what reading data and saving cost
+#include "core/memory.h"
+#include "core/text.h"
+#include "data/loader.h"
+#include "model/init.h"
+#include "tools/bench.h"
+#include "train/checkpoint_store.h"
+#include "train/memory.h"
+
+namespace xlstm {
+
+namespace {
+
+struct LoaderBench {
+  std::string data;
+  i64 context = 1024, batch = 32, batches = 200;
+  BenchOutput out;
+};
+
+BenchResult bench_loader(const LoaderBench& o) {
+  const Dataset data = Dataset::open(o.data);
+  Loader loader(data, {.context_length = o.context, .batch_size = o.batch});
+  TokenBatch batch;
+  const Timer timer;
+  for (i64 i = 0; i < o.batches; ++i) loader.next(batch);
+  const double rate = static_cast<double>(o.batches * o.batch * o.context) / timer.seconds();
+  return {{{"bench", "loader"}, {"tokens_per_second", rate}, {"context_length", o.context}, {"batch_size", o.batch}},
+          fmt::format("{} tokens/s, shuffled, {} sequences of {} at a time\n", human_count(rate), o.batch, o.context)};
+}
+
+struct CheckpointBench {
+  std::string config, dir;
+  std::vector<std::string> set;
+  BenchOutput out;
+};
+
+BenchResult bench_checkpoint(const CheckpointBench& o) {
+  const TrainConfig cfg = load_train_config(o.config, o.set);
+  TrainArenas arenas(measure_training(cfg, best_cpu_isa()));
+  TrainState state(arenas, cfg);
+  initialise(state.params, 1);
+  const fs::path dir = fs::path(o.dir) / "bench_checkpoint";
+  fs::create_directories(dir);
+  const CheckpointContent content{
+      .step = 1, .params = state.named_params(), .optimizer = state.named_moments(), .state = Json::object()};
+  const Timer saving;
+  const i64 bytes = save_checkpoint(dir, content, {});
+  const double save_seconds = saving.seconds();
+  const Timer loading;
+  load_newest_checkpoint(dir, {.params = state.named_params(), .optimizer = state.named_moments()});
+  const double load_seconds = loading.seconds();
+  fs::remove_all(dir);
+  const auto rate = [&](double seconds) { return static_cast<double>(bytes) / seconds; };
+  return {{{"bench", "checkpoint"}, {"bytes", bytes}, {"save_seconds", save_seconds}, {"load_seconds", load_seconds}},
+          fmt::format("{}: saved, synced and read back at {:.2f} GB/s, loaded and verified at {:.2f} GB/s\n",
+                      human_bytes(bytes), rate(save_seconds) / 1e9, rate(load_seconds) / 1e9)};
+}
+
+}  // namespace
+
+void add_bench_loader(CLI::App& bench) {
+  auto* cmd = bench.add_subcommand("loader", "Tokens per second that the data loader can give");
+  auto o = std::make_shared<LoaderBench>();
+  cmd->add_option("--data", o->data, "Folder made by 'xlstm data build'")->required();
+  cmd->add_option("--context", o->context, "Tokens per window")->check(CLI::PositiveNumber)->capture_default_str();
+  cmd->add_option("--batch", o->batch, "Windows per batch")->check(CLI::PositiveNumber)->capture_default_str();
+  cmd->add_option("--batches", o->batches, "Batches that are timed")->check(CLI::PositiveNumber)->capture_default_str();
+  o->out.add_to(*cmd);
+  cmd->footer("Example:\n  xlstm bench loader --data data/quickstart");
+  cmd->callback([o] { publish(bench_loader(*o), o->out.json, o->out.save); });
+}
+
+void add_bench_checkpoint(CLI::App& bench) {
+  auto* cmd = bench.add_subcommand("checkpoint", "Seconds to save and to load a checkpoint of a config's size");
+  auto o = std::make_shared<CheckpointBench>();
+  cmd->add_option("--config", o->config, "YAML file (configs/, bench/configs/)")->required();
+  cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
+  cmd->add_option("--dir", o->dir, "Folder on the disk to measure")->required();
+  o->out.add_to(*cmd);
+  cmd->footer("Example:\n  xlstm bench checkpoint --config bench/configs/small.yaml --dir runs");
+  cmd->callback([o] { publish(bench_checkpoint(*o), o->out.json, o->out.save); });
+}
+
+}  // namespace xlstm
