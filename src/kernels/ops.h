@@ -3,8 +3,8 @@
 // kernels/cpu/*.cpp (compiled once per instruction set) and in kernels/cuda/*.cu; ops::name picks by the context.
 //
 // Outputs come first, then inputs, then numbers. Shapes are read off the tensors. B sequences of T tokens lie as B*T
-// rows. Gradients of parameters (dw) accumulate (+=); gradients of activations (dx) overwrite (=), and may not alias
-// inputs unless said. Ops never allocate, synchronise or log; `workspace` is memory they may scribble on.
+// rows. Gradients of parameters (dw) accumulate (+=); gradients of activations (dx) overwrite (=). Outputs may not alias
+// inputs unless said here. Ops never allocate, synchronise or log; `workspace` is memory they may scribble on.
 // Letters: docs/notation.md. Meaning of each op: tests/reference. Statistics have dtype stat_type(x.dtype).
 #include "core/context.h"
 #include "kernels/cell.h"
@@ -80,11 +80,11 @@ XL_OP(matmul, Tensor c, Tensor a, Tensor b, MatmulFlags flags)
 XL_OP(embedding_forward, Tensor y, Tensor ids, Tensor table)
 XL_OP(embedding_backward, Tensor dtable, Tensor dy, Tensor ids)
 
-// ---- RMSNorm: rstd = (mean x^2 + eps)^-1/2;  y = x rstd w             w: (1, D), rstd: (rows, 1)
+// ---- RMSNorm: rstd = (mean x^2 + eps)^-1/2;  y = x rstd w             w: (1, D), rstd: (rows, 1); dx may be dy
 XL_OP(rmsnorm_forward, Tensor y, Tensor rstd, Tensor x, Tensor w, double eps)
 XL_OP(rmsnorm_backward, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd)
 
-// ---- SwiGLU: y = silu(gate) up, with a row of gate_up being [gate | up]
+// ---- SwiGLU: y = silu(gate) up, with a row of gate_up being [gate | up]   dgate_up may be gate_up
 XL_OP(swiglu_forward, Tensor y, Tensor gate_up)
 XL_OP(swiglu_backward, Tensor dgate_up, Tensor dy, Tensor gate_up)
 
@@ -106,6 +106,7 @@ XL_OP(mlstm_step, Tensor h, CellState state, CellInputs in, CellShape shape)
 
 // ---- per-head LayerNorm and output gate: x^ = (h - mean) rstd per head;  y = sigmoid(o) x^ w
 //      h, o, y: (rows, heads * V); w: (1, heads * V); mean, rstd: (rows, heads); rstd = (var + eps)^-1/2
+//      dh may be dy, d_o may be o
 XL_OP(head_norm_gate_forward, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps)
 XL_OP(head_norm_gate_backward, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tensor h, Tensor o, Tensor w, Tensor mean,
       Tensor rstd)
