@@ -55,7 +55,8 @@ MlstmState<S> initial_state(const MlstmInput<S>& in) {
 // h_t = numerator / (N + eps) with N = max(|r|, floor); floor = e^-M in stabilised units, 1 in the others
 template <class S>
 S denominator_of(const S& r, double floor, Denominator mode) {
-  const S n = re(abs(r)) > floor ? abs(r) : S(floor);
+  const S size = ref::abs(r);  // qualified: std::abs is the modulus
+  const S n = re(size) > floor ? size : S(floor);
   return mode == Denominator::exact ? n : S(re(n));
 }
 
