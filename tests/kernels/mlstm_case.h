@@ -34,6 +34,7 @@ struct MlstmResult {
 struct RunOptions {
   i64 chunk = 64;
   CpuIsa isa = CpuIsa::baseline;
+  int threads = 1;     // a team of threads for such small work costs more than the work
   bool fused = false;  // q, k, v (and their gradients) are column slices of one matrix
 };
 
@@ -124,19 +125,23 @@ struct Projections {
 
 // Everything one call of an op needs besides its tensors.
 struct RunContext {
-  Arena scratch{"scratch", nullptr, 0};
-  Context ctx;
   std::byte byte{};
-  explicit RunContext(CpuIsa isa) : scratch("scratch", &byte, 1) {
+  Arena scratch{"scratch", &byte, 1};
+  Context ctx;
+  int threads_before = max_threads();
+
+  explicit RunContext(CpuIsa isa, int threads = 1) {
     ctx.isa = isa;
     ctx.scratch = &scratch;
+    set_threads(threads);
   }
+  ~RunContext() { set_threads(threads_before); }
 };
 
 // mlstm_forward and then mlstm_backward.
 template <class S>
 MlstmResult run_mlstm(const MlstmCase& x, RunOptions options = {}) {
-  RunContext run(options.isa);
+  RunContext run(options.isa, options.threads);
   const i64 rows = x.B * x.T, heads = x.B * x.H;
   Projections<S> in(x, options.fused), din(x, options.fused);
   write<S>(in.tensor[0], x.q);
@@ -189,7 +194,7 @@ MlstmResult run_mlstm(const MlstmCase& x, RunOptions options = {}) {
 // mlstm_step over all tokens; only h and the state are filled in.
 template <class S>
 MlstmResult run_mlstm_step(const MlstmCase& x, RunOptions options = {}) {
-  RunContext run(options.isa);
+  RunContext run(options.isa, options.threads);
   Projections<S> in(x, options.fused);
   write<S>(in.tensor[0], x.q);
   write<S>(in.tensor[1], x.k);

@@ -119,24 +119,18 @@ TEST(MlstmExactness, StatesHandedOnEqualOneRun) {
 }
 
 TEST(MlstmExactness, ThreadsDoNotShow) {
-  const int before = max_threads();
   for (const i64 heads : {2, 20})
     for (const bool normalize : {true, false}) {
       const MlstmCase x = random_case(1, 50, heads, 8, 140, normalize, 24, true);
-      set_threads(1);
       const MlstmResult want = run_mlstm<float>(x, {.chunk = 16});
-      for (const int threads : {2, 3}) {
-        set_threads(threads);
-        expect_equal(run_mlstm<float>(x, {.chunk = 16}), want, 0, fmt::format("{} threads", threads));
-      }
+      for (const int threads : {2, 3})
+        expect_equal(run_mlstm<float>(x, {.chunk = 16, .threads = threads}), want, 0,
+                     fmt::format("{} threads", threads));
     }
-  set_threads(before);
 }
 
 TEST(MlstmExactness, WorkspaceForTooFewThreadsIsRefused) {
   const MlstmCase x = random_case(1, 4, 1, 2, 2, false, 25, false);
-  const int before = max_threads();
-  set_threads(1);
   RunContext run(CpuIsa::baseline);
   Matrix<float> space(1, mlstm_workspace_elements(x.shape(4), 4, 2, 2, 1, false));
   Matrix<float> q(x.q, 2), k(x.k, 2), v(x.v, 2), i(x.log_i, 1), f(x.log_f, 1), h(4, 2);
@@ -147,7 +141,6 @@ TEST(MlstmExactness, WorkspaceForTooFewThreadsIsRefused) {
   EXPECT_NO_THROW(call());
   set_threads(2);
   EXPECT_THROW(call(), Error);
-  set_threads(before);
 }
 
 TEST(MlstmExactness, SlicesOfAFusedProjection) {
