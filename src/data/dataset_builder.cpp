@@ -220,7 +220,7 @@ DatasetBuildResult build_dataset(const DatasetBuild& request) {
   const Tokenizer tokenizer = Tokenizer::load(build.tokenizer);
   Builder builder(build, tokenizer, find_sources(build.inputs, build.text));
   try {
-    if (!builder.already_built()) return builder.run();
+    if (build.overwrite || !builder.already_built()) return builder.run();
   } catch (const fs::filesystem_error& e) {
     throw user_error("cannot write {}: {}", e.path1().string(), e.code().message());
   }

@@ -15,7 +15,7 @@ struct DatasetBuild {
   std::uint64_t seed = 0;             // of the choice of validation documents
   i64 shard_tokens = i64{1} << 28;    // most tokens of a shard, unless one document has more
   int threads = 0;                    // 0 = all usable cores; changes nothing about the result
-  bool overwrite = false;             // replace another data set at `out`
+  bool overwrite = false;             // replace a data set that stands at `out`, also the same one
   i64 commit_bytes = i64{128} << 20;  // of text between two points from which an interrupted build can go on
 };
 

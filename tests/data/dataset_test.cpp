@@ -139,6 +139,10 @@ TEST_F(DatasetTest, DoneIsDoneAndOthersAreNotOverwritten) {
   EXPECT_FALSE(build_dataset(build).already_built);
   EXPECT_NE(content_of(build.out), before);
   EXPECT_FALSE(fs::exists(build.out.string() + ".replaced"));
+  const std::string shard = read_file(build.out / "train" / "shard_00000.tokens");
+  std::ofstream(build.out / "train" / "shard_00000.tokens") << "damaged";
+  EXPECT_FALSE(build_dataset(build).already_built);
+  EXPECT_EQ(read_file(build.out / "train" / "shard_00000.tokens"), shard);
 
   write_text(dir_ / "mine" / "precious.txt", "x");
   build.out = dir_ / "mine";

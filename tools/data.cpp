@@ -1,0 +1,158 @@
+// xlstm data build | info | verify
+#include <memory>
+
+#include "core/log.h"
+#include "core/profile.h"
+#include "core/text.h"
+#include "data/dataset.h"
+#include "data/dataset_builder.h"
+#include "tools/commands.h"
+#include "tools/text_flags.h"
+
+namespace xlstm {
+
+namespace {
+
+// The data sets of a folder: itself, or its train and validation parts.
+std::vector<fs::path> parts_of(const fs::path& folder) {
+  std::vector<fs::path> parts = {resolve_dataset(folder)};
+  std::error_code ignored;
+  if (parts[0] != folder && fs::exists(manifest_path(folder / "validation"), ignored))
+    parts.push_back(folder / "validation");
+  return parts;
+}
+
+std::string part_name(const fs::path& part) { return (part.filename().empty() ? part.parent_path() : part).filename(); }
+
+Json summary_of(const Manifest& m) {
+  Json json = {{"documents", m.documents()},
+               {"tokens", m.tokens()},
+               {"text_bytes", m.text_bytes},
+               {"text_bytes_per_token", static_cast<double>(m.text_bytes) / static_cast<double>(m.tokens())},
+               {"shards", m.shards.size()},
+               {"vocab_size", m.vocab_size},
+               {"token_type", m.token_type() == TokenType::uint16 ? "uint16" : "uint32"},
+               {"tokenizer_sha256", m.tokenizer_sha256},
+               {"fingerprint", m.fingerprint()}};
+  return json;
+}
+
+std::string row_of(const std::string& name, const Manifest& m) {
+  return fmt::format("{:<12} {:>12} {:>15} {:>15} {:>11.3f} {:>7}  {}\n", name, m.documents(), m.tokens(), m.text_bytes,
+                     static_cast<double>(m.text_bytes) / static_cast<double>(m.tokens()), m.shards.size(),
+                     m.fingerprint().substr(0, 16));
+}
+
+std::string table_head() {
+  return fmt::format("{:<12} {:>12} {:>15} {:>15} {:>11} {:>7}  {}\n", "", "documents", "tokens", "text bytes",
+                     "bytes/token", "shards", "fingerprint");
+}
+
+struct BuildFlags {
+  DatasetBuild build;
+  std::string tokenizer, out;
+  bool json = false;
+};
+
+void build(BuildFlags& f) {
+  const Timer timer;
+  f.build.tokenizer = f.tokenizer;
+  f.build.out = f.out;
+  const DatasetBuildResult result = build_dataset(f.build);
+  if (result.already_built) log_info("{}: already built from this input with these options", f.out);
+  if (const std::string mended = mended_summary(result.read); !mended.empty()) log_warning("{}", mended);
+  Json json = {{"out", f.out},
+               {"already_built", result.already_built},
+               {"resumed_documents", result.resumed_documents},
+               {"seconds", timer.seconds()},
+               {"invalid_utf8_documents", result.read.invalid_utf8_documents},
+               {"malformed_lines", result.read.malformed_lines},
+               {"empty_documents", result.read.empty_documents},
+               {"train", summary_of(result.train)}};
+  std::string text = table_head() + row_of("train", result.train);
+  if (result.validation) {
+    json["validation"] = summary_of(*result.validation);
+    text += row_of("validation", *result.validation);
+  }
+  print_result(f.json, json, text);
+}
+
+void add_build(CLI::App& app) {
+  auto f = std::make_shared<BuildFlags>();
+  DatasetBuild& b = f->build;
+  CLI::App* cmd =
+      app.add_subcommand("build", "Text in, token shards out: OUT/train and OUT/validation. A re-run continues.");
+  cmd->add_option("inputs", b.inputs, "Text: .txt, .jsonl, each also .gz or .zst; folders; '-' for stdin")->required();
+  cmd->add_option("--tokenizer", f->tokenizer, "Made by 'xlstm tokenizer train'")->required();
+  cmd->add_option("--out", f->out, "The folder to make")->required();
+  cmd->add_option("--validation-fraction", b.validation_fraction,
+                  "Share of the documents to keep for validation; 0 = none")
+      ->capture_default_str();
+  cmd->add_option("--seed", b.seed, "Of the choice of validation documents")->capture_default_str();
+  cmd->add_option("--shard-tokens", b.shard_tokens, "Most tokens of a shard")->capture_default_str();
+  cmd->add_option("--threads", b.threads, "0 = all cores; the result does not depend on it")->capture_default_str();
+  cmd->add_flag("--overwrite", b.overwrite, "Replace a data set that stands at OUT");
+  cmd->add_flag("--json", f->json, "The result as one JSON object");
+  add_text_flags(*cmd, b.text);
+  cmd->footer(
+      "Example: xlstm data build --tokenizer tok.model --out data/wiki wiki.jsonl.zst\n"
+      "         zcat *.gz | xlstm data build --tokenizer tok.model --out data/all --as jsonl -");
+  cmd->callback([f] { build(*f); });
+}
+
+struct FolderFlags {
+  std::string folder;
+  bool json = false;
+};
+
+void info(const FolderFlags& f) {
+  Json json = {{"folder", f.folder}};
+  std::string text = table_head();
+  for (const fs::path& part : parts_of(f.folder)) {
+    const Dataset data = Dataset::open(part);
+    json[part_name(part)] = summary_of(data.manifest());
+    text += row_of(part_name(part), data.manifest());
+    if (part == parts_of(f.folder).back())
+      text += fmt::format("vocabulary {}, {} per token, tokenizer {}\n", data.vocab_size(),
+                          human_bytes(size_of(data.manifest().token_type())), data.tokenizer_sha256().substr(0, 16));
+  }
+  print_result(f.json, json, text);
+}
+
+void verify(const FolderFlags& f) {
+  Json json = {{"folder", f.folder}, {"ok", true}};
+  std::string text;
+  for (const fs::path& part : parts_of(f.folder)) {
+    const Manifest manifest = Manifest::load(part);
+    const i64 bytes = manifest.tokens() * size_of(manifest.token_type()) + manifest.documents() * 8;
+    Progress progress("verifying " + part.string(), static_cast<double>(bytes), "B");
+    verify_dataset(part, [&](i64 done) { progress.update(static_cast<double>(done)); });
+    progress.finish();
+    json[part_name(part)] = {{"bytes", bytes}, {"fingerprint", manifest.fingerprint()}};
+    text += fmt::format("{}: all of {} is as it was written\n", part.string(), human_bytes(bytes));
+  }
+  print_result(f.json, json, text);
+}
+
+void add_folder_command(CLI::App& app, const std::string& name, const std::string& what,
+                        void (*run)(const FolderFlags&)) {
+  auto f = std::make_shared<FolderFlags>();
+  CLI::App* cmd = app.add_subcommand(name, what);
+  cmd->add_option("folder", f->folder, "Made by 'xlstm data build'")->required();
+  cmd->add_flag("--json", f->json, "The result as one JSON object");
+  cmd->footer(fmt::format("Example: xlstm data {} data/wiki", name));
+  cmd->callback([f, run] { run(*f); });
+}
+
+}  // namespace
+
+void add_data_command(CLI::App& app) {
+  CLI::App* cmd = app.add_subcommand("data", "Build token shards from text, describe them, check them.");
+  cmd->require_subcommand(1);
+  cmd->footer("Example: xlstm data build --tokenizer tok.model --out data/wiki wiki.jsonl.zst");
+  add_build(*cmd);
+  add_folder_command(*cmd, "info", "What is in a data set.", info);
+  add_folder_command(*cmd, "verify", "Reads everything and checks it: checksums, sizes, token ids, documents.", verify);
+}
+
+}  // namespace xlstm
