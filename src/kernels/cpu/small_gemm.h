@@ -1,35 +1,19 @@
 #pragma once
 // Products of small matrices that lie in cache. A Tile is a block of the result that stays in registers while a kernel
-// sums products into it. Every element is summed in the order of the depth, so neither the shape of the tile nor the
-// width of the registers shows in the bits.
+// sums products into it. Every element is summed in the order of the depth, so the shape of the tile does not show in
+// the bits.
 #include <algorithm>
 
 #include "kernels/cpu/vec.h"
 
 namespace xlstm::XL_CPU {
 
-// gcc keeps vectors that are wider than the processor's registers in memory, hence registers of the native width here.
 #if defined(__AVX512F__)
-constexpr int kRegisterBytes = 64, kTileRegisters = 4;
-#elif defined(__AVX__)
-constexpr int kRegisterBytes = 32, kTileRegisters = 2;
+constexpr int kTileVectors = 4;  // 16 of 32 registers hold sums
 #else
-constexpr int kRegisterBytes = 16, kTileRegisters = 2;
+constexpr int kTileVectors = 2;  // 8 of 16
 #endif
 constexpr i64 kTileRows = 4;
-
-template <class T>
-struct RegisterTypes;
-template <>
-struct RegisterTypes<float> {
-  typedef float V __attribute__((vector_size(kRegisterBytes)));
-  typedef float Unaligned __attribute__((vector_size(kRegisterBytes), aligned(4), may_alias));
-};
-template <>
-struct RegisterTypes<double> {
-  typedef double V __attribute__((vector_size(kRegisterBytes)));
-  typedef double Unaligned __attribute__((vector_size(kRegisterBytes), aligned(8), may_alias));
-};
 
 // A row-major matrix.
 template <class T>
@@ -55,13 +39,12 @@ Left<std::remove_const_t<T>> transposed(Rows<T> a) {
   return {a.data, 1, a.ld};
 }
 
-// kTileRows x W registers of a result, its upper left element being (i, j). Operands may be read, and whole tiles are
+// kTileRows x W vectors of a result, its upper left element being (i, j). Operands may be read, and whole tiles are
 // stored, up to the padded sides of their matrices.
 template <class T, int W>
 struct Tile {
-  using V = typename RegisterTypes<T>::V;
-  using Unaligned = typename RegisterTypes<T>::Unaligned;
-  static constexpr i64 kLanes = kRegisterBytes / sizeof(T);
+  using V = typename Vec<T>::V;
+  static constexpr i64 kLanes = Vec<T>::kWidth;
   static constexpr i64 kColumns = W * kLanes;
 
   i64 i, j;
@@ -70,7 +53,7 @@ struct Tile {
   // = factor * c
   void load(Rows<const T> c, T factor) {
     for (int r = 0; r < kTileRows; ++r)
-      for (int w = 0; w < W; ++w) acc[r][w] = factor * V(*register_at(c[i + r] + j + w * kLanes));
+      for (int w = 0; w < W; ++w) acc[r][w] = factor * Vec<T>::load(c[i + r] + j + w * kLanes).v;
   }
 
   // += a[., begin..end) b[begin..end, .)
@@ -79,7 +62,7 @@ struct Tile {
     const T* right = b[begin] + j;
     for (i64 p = begin; p < end; ++p, left += a.depth, right += b.ld) {
       V column[W];
-      for (int w = 0; w < W; ++w) column[w] = *register_at(right + w * kLanes);
+      for (int w = 0; w < W; ++w) column[w] = Vec<T>::load(right + w * kLanes).v;
       for (int r = 0; r < kTileRows; ++r)
         for (int w = 0; w < W; ++w) acc[r][w] += left[r * a.row] * column[w];
     }
@@ -93,7 +76,7 @@ struct Tile {
 
   void store(Rows<T> c) const {
     for (int r = 0; r < kTileRows; ++r)
-      for (int w = 0; w < W; ++w) *reinterpret_cast<Unaligned*>(c[i + r] + j + w * kLanes) = acc[r][w];
+      for (int w = 0; w < W; ++w) Vec<T>(acc[r][w]).store(c[i + r] + j + w * kLanes);
   }
 
   // Into a matrix without padding: nothing beyond (rows, cols) is touched.
@@ -103,9 +86,6 @@ struct Tile {
     for (i64 r = 0; r < kTileRows && i + r < rows; ++r)
       std::memcpy(c[i + r] + j, &acc[r][0], static_cast<std::size_t>(width) * sizeof(T));
   }
-
- private:
-  static const Unaligned* register_at(const T* p) { return reinterpret_cast<const Unaligned*>(p); }
 };
 
 // body(tile) for the tiles that cover (rows, cols); cols is a multiple of 16.
@@ -119,7 +99,7 @@ void for_tiles(i64 rows, i64 cols, F&& body) {
         body(tile);
       }
   };
-  if constexpr (kTileRegisters == 4) columns.template operator()<4>();
+  if constexpr (kTileVectors == 4) columns.template operator()<4>();
   columns.template operator()<2>();
   columns.template operator()<1>();
 }
