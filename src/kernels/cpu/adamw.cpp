@@ -10,7 +10,7 @@ void adamw(Context&, Tensor w, Tensor m, Tensor v, Tensor g, AdamWStep step) {
   const double t = static_cast<double>(step.t);
   const double correction1 = 1 - std::pow(step.beta1, t), correction2 = 1 - std::pow(step.beta2, t);
   with_float_type(w.dtype, [&]<class T>() {
-    const Rows<T> weight(w), first(m), second(v), gradient(g);
+    const RowsOf<T> weight(w), first(m), second(v), gradient(g);
     const Vec<T> scale{T(step.grad_scale)}, eps{T(step.eps)};
     const Vec<T> keep1{T(step.beta1)}, take1{T(1 - step.beta1)}, keep2{T(step.beta2)}, take2{T(1 - step.beta2)};
     // lr m^ / (sqrt(v^) + eps), with the bias corrections taken out of the loop

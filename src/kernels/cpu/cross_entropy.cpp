@@ -10,7 +10,7 @@ void check_cross_entropy(const Tensor& loss, const Tensor& logits, const Tensor&
   check_shape(loss, logits.rows, 1, stat_type(logits.dtype));
   check_shape(targets, logits.rows, 1, DType::i32);
   XL_CHECK(cap > 0 && logits.cols > 0, "cap {} and {} classes", cap, logits.cols);
-  const Rows<std::int32_t> target(targets);
+  const RowsOf<std::int32_t> target(targets);
   for (i64 r = 0; r < targets.rows; ++r)
     XL_CHECK(target[r][0] >= -1 && target[r][0] < logits.cols, "target {} in row {}, but there are {} classes",
              target[r][0], r, logits.cols);
@@ -52,8 +52,8 @@ void cross_entropy(Context&, Tensor loss, Tensor logits, Tensor targets, double 
   check_cross_entropy(loss, logits, targets, cap);
   const i64 V = logits.cols;
   with_float_type(logits.dtype, [&]<class T>() {
-    const Rows<T> out(loss), row(logits);
-    const Rows<std::int32_t> target(targets);
+    const RowsOf<T> out(loss), row(logits);
+    const RowsOf<std::int32_t> target(targets);
     const T c = T(cap);
     const Vec<T> one(T(1));
     for_rows(logits.rows, V, [&](i64 r) {
@@ -80,8 +80,8 @@ void cross_entropy_forward(Context&, Tensor loss, Tensor logits, Tensor targets,
   check_cross_entropy(loss, logits, targets, cap);
   const i64 V = logits.cols;
   with_float_type(logits.dtype, [&]<class T>() {
-    const Rows<T> out(loss), row(logits);
-    const Rows<std::int32_t> target(targets);
+    const RowsOf<T> out(loss), row(logits);
+    const RowsOf<std::int32_t> target(targets);
     const T c = T(cap);
     for_rows(logits.rows, V, [&](i64 r) {
       const i64 hit = target[r][0];

@@ -6,7 +6,7 @@ namespace xlstm::XL_CPU {
 
 void fill(Context&, Tensor y, double value) {
   with_float_type(y.dtype, [&]<class T>() {
-    const Rows<T> out(y);
+    const RowsOf<T> out(y);
     for_spans(y.rows, y.cols, [&](i64 r, i64 begin, i64 end) { std::fill(out[r] + begin, out[r] + end, T(value)); });
   });
 }
@@ -14,7 +14,7 @@ void fill(Context&, Tensor y, double value) {
 void copy(Context&, Tensor y, Tensor x) {
   check_shape(x, y.rows, y.cols, y.dtype);
   with_float_type(y.dtype, [&]<class T>() {
-    const Rows<T> out(y), in(x);
+    const RowsOf<T> out(y), in(x);
     for_spans(y.rows, y.cols,
               [&](i64 r, i64 begin, i64 end) { std::copy(in[r] + begin, in[r] + end, out[r] + begin); });
   });
@@ -24,7 +24,7 @@ void add(Context&, Tensor y, Tensor x, Tensor z) {
   check_shape(x, y.rows, y.cols, y.dtype);
   check_shape(z, y.rows, y.cols, y.dtype);
   with_float_type(y.dtype, [&]<class T>() {
-    const Rows<T> out(y), a(x), b(z);
+    const RowsOf<T> out(y), a(x), b(z);
     for_spans(y.rows, y.cols, [&](i64 r, i64 begin, i64 end) {
       T* const to = out[r] + begin;
       const T *const left = a[r] + begin, *const right = b[r] + begin;
@@ -36,7 +36,7 @@ void add(Context&, Tensor y, Tensor x, Tensor z) {
 void soft_cap(Context&, Tensor y, Tensor x, double cap) {
   check_shape(x, y.rows, y.cols, y.dtype);
   with_float_type(y.dtype, [&]<class T>() {
-    const Rows<T> out(y), in(x);
+    const RowsOf<T> out(y), in(x);
     const Vec<T> c{T(cap)}, inverse{T(1 / cap)};
     for_spans(y.rows, y.cols, [&](i64 r, i64 begin, i64 end) {
       T* const to = out[r] + begin;

@@ -1,4 +1,4 @@
-// Rows of a table, and their gradients.
+// RowsOf of a table, and their gradients.
 #include "kernels/cpu/rows.h"
 #include "kernels/ops.h"
 
@@ -10,7 +10,7 @@ void check_embedding(const Tensor& y, const Tensor& ids, const Tensor& table) {
   check_shape(ids, y.rows, 1, DType::i32);
   XL_CHECK(y.cols == table.cols && y.dtype == table.dtype, "rows of {} {} from a table of {} {}", y.cols,
            name_of(y.dtype), table.cols, name_of(table.dtype));
-  const Rows<std::int32_t> id(ids);
+  const RowsOf<std::int32_t> id(ids);
   for (i64 r = 0; r < ids.rows; ++r)
     XL_CHECK(id[r][0] >= 0 && id[r][0] < table.rows, "id {} in row {}, but the table has {} rows", id[r][0], r,
              table.rows);
@@ -21,8 +21,8 @@ void check_embedding(const Tensor& y, const Tensor& ids, const Tensor& table) {
 void embedding_forward(Context&, Tensor y, Tensor ids, Tensor table) {
   check_embedding(y, ids, table);
   with_float_type(y.dtype, [&]<class T>() {
-    const Rows<T> out(y), from(table);
-    const Rows<std::int32_t> id(ids);
+    const RowsOf<T> out(y), from(table);
+    const RowsOf<std::int32_t> id(ids);
     for_rows(y.rows, y.cols,
              [&](i64 r) { std::memcpy(out[r], from[id[r][0]], static_cast<std::size_t>(y.cols) * sizeof(T)); });
   });
@@ -31,8 +31,8 @@ void embedding_forward(Context&, Tensor y, Tensor ids, Tensor table) {
 void embedding_backward(Context&, Tensor dtable, Tensor dy, Tensor ids) {
   check_embedding(dy, ids, dtable);
   with_float_type(dy.dtype, [&]<class T>() {
-    const Rows<T> to(dtable), from(dy);
-    const Rows<std::int32_t> id(ids);
+    const RowsOf<T> to(dtable), from(dy);
+    const RowsOf<std::int32_t> id(ids);
     // An id may come many times: stripes of columns, each walking the rows in order.
     constexpr i64 kStripe = 8 * Vec<T>::kWidth;
     parallel_blocks(dy.cols, kStripe, [&](i64 begin, i64 end) {

@@ -30,8 +30,8 @@ void gates_forward(Context&, Gates log, Tensor pre, Tensor bias, Tensor starts, 
   check_gates(log, pre, bias, starts);
   const i64 H = pre.cols / 2;
   with_float_type(pre.dtype, [&]<class T>() {
-    const Rows<T> log_i(log.i), log_f(log.f), in(pre);
-    const Rows<std::int32_t> start(starts);
+    const RowsOf<T> log_i(log.i), log_f(log.f), in(pre);
+    const RowsOf<std::int32_t> start(starts);
     const T* const b = bias.row<T>();
     const T c = T(cap);
     for_rows(pre.rows, 2 * H, [&](i64 r) {
@@ -51,8 +51,8 @@ void gates_backward(Context&, Tensor dpre, Tensor dbias, Gates dlog, Tensor pre,
   check_shape(dbias, 1, pre.cols, pre.dtype);
   const i64 H = pre.cols / 2;
   with_float_type(pre.dtype, [&]<class T>() {
-    const Rows<T> din(dpre), dlog_i(dlog.i), dlog_f(dlog.f), in(pre);
-    const Rows<std::int32_t> start(starts);
+    const RowsOf<T> din(dpre), dlog_i(dlog.i), dlog_f(dlog.f), in(pre);
+    const RowsOf<std::int32_t> start(starts);
     const T* const b = bias.row<T>();
     const T c = T(cap);
     for_rows(pre.rows, 2 * H, [&](i64 r) {

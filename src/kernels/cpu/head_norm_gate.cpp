@@ -20,7 +20,7 @@ void head_norm_gate_forward(Context&, Tensor y, Tensor mean, Tensor rstd, Tensor
   check_shape(y, h.rows, h.cols, h.dtype);
   const i64 heads = mean.cols, V = h.cols / heads;
   with_float_type(h.dtype, [&]<class T>() {
-    const Rows<T> out(y), means(mean), rstds(rstd), in(h), gate(o);
+    const RowsOf<T> out(y), means(mean), rstds(rstd), in(h), gate(o);
     const T* const weight = w.row<T>();
     const auto head = [&](i64 r, i64 index) {
       const i64 at = index * V;
@@ -55,7 +55,7 @@ void head_norm_gate_backward(Context&, Tensor dh, Tensor d_o, Tensor dw, Tensor 
   check_shape(dw, 1, h.cols, h.dtype);
   const i64 heads = mean.cols, V = h.cols / heads;
   with_float_type(h.dtype, [&]<class T>() {
-    const Rows<T> din(dh), dgate(d_o), dout(dy), in(h), gate(o), means(mean), rstds(rstd);
+    const RowsOf<T> din(dh), dgate(d_o), dout(dy), in(h), gate(o), means(mean), rstds(rstd);
     const T* const weight = w.row<T>();
     // Heads are the parts of a row that share statistics, so they bound the stripes.
     for (i64 index = 0; index < heads; ++index) {

@@ -56,7 +56,7 @@ bool multiply_f32(const Product& p, Tensor c, Tensor a, Tensor b) {
 }
 
 void multiply_f64(const Product& p, Tensor c, Tensor a, Tensor b) {
-  const Rows<double> out(c), left(a), right(b);
+  const RowsOf<double> out(c), left(a), right(b);
   const auto at_a = [&](i64 m, i64 k) { return p.ta ? left[k][m] : left[m][k]; };
   parallel_blocks(p.M, 8, [&](i64 begin, i64 end) {
     for (i64 m = begin; m < end; ++m) {

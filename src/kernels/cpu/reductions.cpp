@@ -8,7 +8,7 @@ namespace xlstm::XL_CPU {
 
 namespace {
 
-typedef float FloatLanes __attribute__((vector_size(32)));
+typedef float FloatLanes __attribute__((vector_size(kVectorBytes / 2)));
 
 inline Vec<double> load_wide(const double* p) { return Vec<double>::load(p); }
 inline Vec<double> load_wide(const float* p) {
@@ -50,7 +50,7 @@ void reduce(Tensor out, Tensor x, F f) {
   constexpr i64 kParts = 64, kBlock = 1 << 14;
   std::array<double, kParts> parts{};
   with_float_type(x.dtype, [&]<class T>() {
-    const Rows<T> in(x);
+    const RowsOf<T> in(x);
     // A part is a run of elements of the tensor read row by row.
     const i64 part = std::max(kBlock, (x.size() + kParts - 1) / kParts);
     parallel_blocks(x.size(), part, [&](i64 begin, i64 end) {

@@ -10,7 +10,7 @@ void rmsnorm_forward(Context&, Tensor y, Tensor rstd, Tensor x, Tensor w, double
   check_shape(rstd, x.rows, 1, stat_type(x.dtype));
   check_shape(w, 1, D, x.dtype);
   with_float_type(x.dtype, [&]<class T>() {
-    const Rows<T> out(y), stat(rstd), in(x);
+    const RowsOf<T> out(y), stat(rstd), in(x);
     const T* const weight = w.row<T>();
     for_rows(x.rows, D, [&](i64 r) {
       const T* const a = in[r];
@@ -34,7 +34,7 @@ void rmsnorm_backward(Context&, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tenso
   for (const Tensor& t : {dw, w}) check_shape(t, 1, D, x.dtype);
   check_shape(rstd, x.rows, 1, stat_type(x.dtype));
   with_float_type(x.dtype, [&]<class T>() {
-    const Rows<T> din(dx), dout(dy), in(x), stat(rstd);
+    const RowsOf<T> din(dx), dout(dy), in(x), stat(rstd);
     const T* const weight = w.row<T>();
     add_column_sums<T>(dw, x.rows, [&](i64 r, i64 j, i64 n) {
       return load(dout[r] + j, n) * load(in[r] + j, n) * Vec<T>(stat[r][0]);

@@ -9,9 +9,9 @@ namespace xlstm::XL_CPU {
 
 // Row pointers of a tensor whose dtype was checked once: loops over rows neither check nor throw.
 template <class T>
-class Rows {
+class RowsOf {
  public:
-  explicit Rows(const Tensor& t) : base_(t.row<T>()), stride_(t.row_stride) {}
+  explicit RowsOf(const Tensor& t) : base_(t.row<T>()), stride_(t.row_stride) {}
   T* operator[](i64 r) const { return base_ + r * stride_; }
 
  private:

@@ -8,7 +8,7 @@ void swiglu_forward(Context&, Tensor y, Tensor gate_up) {
   const i64 F = y.cols;
   check_shape(gate_up, y.rows, 2 * F, y.dtype);
   with_float_type(y.dtype, [&]<class T>() {
-    const Rows<T> out(y), in(gate_up);
+    const RowsOf<T> out(y), in(gate_up);
     for_rows(y.rows, 2 * F, [&](i64 r) {
       const T *const gate = in[r], *const up = in[r] + F;
       for_lanes<T>(F, [&](i64 j, i64 n) {
@@ -24,7 +24,7 @@ void swiglu_backward(Context&, Tensor dgate_up, Tensor dy, Tensor gate_up) {
   const i64 F = dy.cols;
   for (const Tensor& t : {dgate_up, gate_up}) check_shape(t, dy.rows, 2 * F, dy.dtype);
   with_float_type(dy.dtype, [&]<class T>() {
-    const Rows<T> din(dgate_up), dout(dy), in(gate_up);
+    const RowsOf<T> din(dgate_up), dout(dy), in(gate_up);
     for_rows(dy.rows, 2 * F, [&](i64 r) {
       const T *const gate = in[r], *const up = in[r] + F;
       T *const dgate = din[r], *const dup = din[r] + F;

@@ -1,7 +1,8 @@
 #pragma once
-// 64 bytes of floats or doubles at a time. This header, like every file of this folder, is compiled once per
-// instruction set, into a namespace of its own (XL_CPU): one logical width, so the order of sums does not depend on
-// the processor. Errors of exp and tanh: docs/numerics.md, held by tests/kernels/vec_test.cpp.
+// One register of floats or doubles at a time. This header, like every file of this folder, is compiled once per
+// instruction set, into a namespace of its own (XL_CPU). The width is the register's own: gcc turns comparisons and
+// conversions of wider vectors into scalar code. Errors of exp and tanh: docs/numerics.md, held by
+// tests/kernels/vec_test.cpp.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -15,23 +16,31 @@
 
 namespace xlstm::XL_CPU {
 
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
 // gcc ignores vector_size on a dependent type, hence one plain typedef per element type.
 template <class T>
 struct VecTypes;
 template <>
 struct VecTypes<float> {
-  typedef float V __attribute__((vector_size(64)));
-  typedef float Unaligned __attribute__((vector_size(64), aligned(4), may_alias));
+  typedef float V __attribute__((vector_size(kVectorBytes)));
+  typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
 };
 template <>
 struct VecTypes<double> {
-  typedef double V __attribute__((vector_size(64)));
-  typedef double Unaligned __attribute__((vector_size(64), aligned(8), may_alias));
+  typedef double V __attribute__((vector_size(kVectorBytes)));
+  typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
 };
 
 template <class T>
 struct Vec {
-  static constexpr i64 kWidth = 64 / sizeof(T);
+  static constexpr i64 kWidth = kVectorBytes / sizeof(T);
   using V = typename VecTypes<T>::V;
   using Unaligned = typename VecTypes<T>::Unaligned;
   V v;
@@ -118,7 +127,7 @@ inline Vec<float> sqrt(Vec<float> x) {
 // e^x = 2^n e^r with |r| <= ln 2 / 2: Cody-Waite reduction, polynomial of degree 6 in r. -inf gives 0, +inf and what
 // overflows give inf, NaN stays NaN; results below the smallest normal number are flushed to 0.
 inline Vec<float> exp(Vec<float> x) {
-  typedef std::int32_t I __attribute__((vector_size(64)));
+  typedef std::int32_t I __attribute__((vector_size(kVectorBytes)));
   using V = Vec<float>::V;
   constexpr float kLowest = -87.33654f, kHighest = 88.72283f, kInf = std::numeric_limits<float>::infinity();
   const V clamped = x.v < kLowest ? V{} + kLowest : (x.v > kHighest ? V{} + kHighest : x.v);
