@@ -159,7 +159,11 @@ TEST_F(CheckpointStoreTest, ReadersGoOnWhileCheckpointsAreRotatedAway) {
     readers.emplace_back([&] {
       i64 last = 0, step = 0;
       while (!end && why.empty()) {
-        why = what_is_wrong_after_loading(dir, step);
+        try {
+          why = what_is_wrong_after_loading(dir, step);
+        } catch (const UserError& e) {
+          why = e.what();
+        }
         if (step < last) why = "went back in time";
         last = step;
       }
@@ -170,6 +174,24 @@ TEST_F(CheckpointStoreTest, ReadersGoOnWhileCheckpointsAreRotatedAway) {
   EXPECT_THAT(wrong, ElementsAre("", ""));
   EXPECT_FALSE(fs::exists(dir / "step_00000001"));
   EXPECT_NO_THROW(opened.verify());
+}
+
+TEST_F(CheckpointStoreTest, WhatTheDiskGarblesNeverGetsTheNameOfACheckpoint) {
+  save(1);
+  int syncs = 0;
+  const HookScope hook([&](const char* call) {
+    if (std::string_view(call) == "fsync" && ++syncs == 2) {  // the weights are on the disk by now
+      const fs::path file = dir / "step_00000002.tmp-write/params.safetensors";
+      std::string bytes = read_file(file);
+      bytes.back() = static_cast<char>(bytes.back() ^ 1);
+      std::FILE* out = std::fopen(file.c_str(), "wb");
+      std::fwrite(bytes.data(), 1, bytes.size(), out);
+      std::fclose(out);
+    }
+    return 0;
+  });
+  EXPECT_THROW(save(2, {.keep = 1}), DamagedCheckpoint);
+  EXPECT_THAT(names(), ElementsAre("LATEST", "step_00000001"));
 }
 
 // Calls body() in a process of its own that is killed at the call-th call that changes the disk. True when it got to

@@ -39,6 +39,7 @@ TEST_F(CheckpointWriterTest, SavesWhatTheTensorsHeldWhenItWasAsked) {
   SmallRun loaded(64);
   const auto found = load_newest_checkpoint(dir, loaded.target());
   run.at_step(4);
+  ASSERT_TRUE(found);
   EXPECT_EQ(found->step, 4);
   EXPECT_EQ(loaded.bits(), run.bits());
 }
