@@ -66,7 +66,7 @@ TEST_F(CheckpointWriterTest, AFullDiskDoesNotStopTrainingAndTheNextSaveWorks) {
   writer.save(run.at_step(4));
   writer.wait();
   EXPECT_EQ(writer.last_error(), "");
-  EXPECT_EQ(CheckpointReader(list_checkpoints(dir)[0]).step(), 4);
+  EXPECT_EQ(open_newest_checkpoint(dir).step(), 4);
 }
 
 // The same with a limit that the kernel imposes, in place of the hook.
