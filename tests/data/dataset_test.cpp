@@ -90,10 +90,12 @@ TEST_F(DatasetTest, HoldsEveryDocumentOnce) {
 
 TEST_F(DatasetTest, ThreadsAndFormatsChangeNothing) {
   std::string json, separated;
+  std::vector<std::string> in_order;
   for (int copy = 0; copy < 16; ++copy)  // several megabytes: several batches for the threads to finish out of order
     for (const std::string& d : sample_documents(300)) {
       json += Json{{"text", d + "\n"}}.dump() + "\n";
       separated += d + "\n-----\n";
+      in_order.push_back(d + "\n");
     }
   write_text(dir_ / "a.jsonl", json);
   write_text(dir_ / "b.jsonl.gz", gzip(json));
@@ -108,7 +110,14 @@ TEST_F(DatasetTest, ThreadsAndFormatsChangeNothing) {
     build.text.document_separator = "-----";
     build.shard_tokens = 90000;
     build_dataset(build);
-    if (first.empty()) first = content_of(build.out);
+    if (first.empty()) {
+      first = content_of(build.out);
+      auto at = in_order.begin();  // the training documents are those of the input, in its order
+      for (const std::string& document : documents_of(build.out)) {
+        at = std::find(at, in_order.end(), document);
+        ASSERT_NE(at++, in_order.end());
+      }
+    }
     EXPECT_EQ(content_of(build.out), first) << name << " " << threads;
   }
 }
