@@ -30,7 +30,8 @@ TEST(Matmul, BitsDoNotDependOnThreads) {
   } cases[] = {{512, 512, 2048, kNT}, {1408, 512, 2048, kNT}, {256, 8192, 2048, kNT}, {300, 77, 1000, kNN},
                {300, 77, 1000, kNT},  {1408, 512, 2048, kTN}, {700, 1100, 1030, kTN}, {700, 1100, 1030, kNN},
                {1, 1408, 512, kNT},   {5, 2048, 768, kNT},    {8, 2001, 333, kNT},    {1, 1408, 512, kNN},
-               {5, 2048, 768, kTN},   {17, 515, 129, kNT}};
+               {5, 2048, 768, kTN},   {17, 515, 129, kNT},    {256, 256, 2048, kTN},  {256, 256, 2048, kNT},
+               {100, 200, 3000, kNT}, {64, 64, 4096, kTN}};
   const int before = max_threads();
   for (const auto& [M, N, K, flags] : cases) {
     const bool ta = flags.transpose_a, tb = flags.transpose_b;

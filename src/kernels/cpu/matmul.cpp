@@ -39,12 +39,25 @@ std::pair<Cut, Cut> tiles_of(i64 M, i64 N) {
   return {Cut(M, rows), Cut(N, cols)};
 }
 
+// The library starts threads of its own unless it is told that there is only one.
+class OneThread {
+ public:
+  OneThread() { set_threads(1); }
+  ~OneThread() { set_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_ = max_threads();
+};
+
 bool multiply_f32(const Product& p, Tensor c, Tensor a, Tensor b) {
   const auto [rows, cols] = tiles_of(p.M, p.N);
   const float *const pa = a.row<float>(), *const pb = b.row<float>();
   float* const pc = c.row<float>();
   std::atomic<bool> ok = true;
   parallel_for(rows.parts * cols.parts, [&, rows = rows, cols = cols](i64 task) {
+    const OneThread one_thread;
     const i64 m = rows.begin(task / cols.parts), n = cols.begin(task % cols.parts);
     const dnnl_status_t status =
         dnnl_sgemm(p.ta ? 'T' : 'N', p.tb ? 'T' : 'N', rows.width(task / cols.parts), cols.width(task % cols.parts),
