@@ -3,7 +3,6 @@
 #include <sentencepiece_trainer.h>
 
 #include <algorithm>
-#include <regex>
 
 #include "core/log.h"
 #include "core/random.h"
@@ -87,14 +86,21 @@ class SampledLines final : public sentencepiece::SentenceIterator {
   Progress progress_;
 };
 
+// The number right after `marker` in what SentencePiece says, or "".
+std::string number_after(const std::string& message, std::string_view marker) {
+  const std::size_t at = message.find(marker);
+  if (at == message.npos) return "";
+  const std::size_t begin = at + marker.size();
+  return message.substr(begin, message.find_first_not_of("0123456789", begin) - begin);
+}
+
 UserError training_failed(const std::string& message, i64 vocab_size, i64 sampled_bytes) {
-  std::smatch found;
-  if (std::regex_search(message, found, std::regex("set it to a value <= (\\d+)")))
+  if (const std::string largest = number_after(message, "set it to a value <= "); !largest.empty())
     return user_error("--vocab-size {}: too large for {} bytes of text; the largest that works is {}", vocab_size,
-                      sampled_bytes, found[1].str());
-  if (std::regex_search(message, found, std::regex("smaller than required_chars\\. \\d+ vs (\\d+)")))
-    return user_error("--vocab-size {}: too small; bytes and characters of this text alone need {}", vocab_size,
-                      found[1].str());
+                      sampled_bytes, largest);
+  if (const std::string least = number_after(message, fmt::format("smaller than required_chars. {} vs ", vocab_size));
+      !least.empty())
+    return user_error("--vocab-size {}: too small; bytes and characters of this text alone need {}", vocab_size, least);
   return user_error("training the tokenizer failed: {}", message);
 }
 
