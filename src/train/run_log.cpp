@@ -36,7 +36,16 @@ RunLog::RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console
     bar_ = std::make_unique<Progress>("train", static_cast<double>(steps), " steps", static_cast<double>(resumed_step));
 }
 
-void RunLog::write(const Json& line) { file_->write(line.dump() + "\n"); }
+// A full disk must not end a run: the line is lost, and the next one begins on a line of its own.
+void RunLog::write(const Json& line) {
+  try {
+    file_->write((broken_ ? "\n" : "") + line.dump() + "\n");
+    broken_ = false;
+  } catch (const UserError& e) {
+    if (!broken_) log_error("{}; training goes on, metrics are missing meanwhile", e.what());
+    broken_ = true;
+  }
+}
 
 void RunLog::step(const StepRecord& r) {
   write({{"step", r.step},

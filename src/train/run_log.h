@@ -31,6 +31,7 @@ class RunLog {
   void write(const Json& line);
 
   std::unique_ptr<OutputFile> file_;
+  bool broken_ = false;  // the last line could not be written
   i64 steps_, console_every_;
   Timer timer_;
   i64 first_step_;

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and passes the tests. Usage: scripts/test.sh [--quick]
+# --quick leaves out the builds with sanitizers.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+quick=${1:-}
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "dependencies"
+scripts/install_dependencies.sh --tests
+
+step "style and layers"
+scripts/check_style.sh
+scripts/check_layers.sh
+scripts/check_ops.sh
+
+step "build"
+scripts/build.sh cpu
+scripts/check_isa.sh build
+
+step "tests"
+ctest --test-dir build --output-on-failure -j "$(nproc)" --no-tests=error
+
+if [[ "$quick" != --quick ]]; then
+  step "address and undefined-behaviour sanitizers"
+  scripts/build.sh cpu-debug core_test data_test train_test
+  for test in core_test data_test train_test; do "build-debug/$test" --gtest_brief=1; done
+
+  step "thread sanitizer"
+  scripts/build.sh cpu-tsan data_test
+  build-tsan/data_test --gtest_brief=1 --gtest_filter='Loader*'
+fi

@@ -1,0 +1,159 @@
+// Runs as a user meets them: they learn, stop on a signal, survive damage, and refuse what does not fit.
+#include <csignal>
+#include <thread>
+
+#include "tests/train/checkpoint_cases.h"
+#include "tests/train/run_rig.h"
+
+namespace xlstm {
+namespace {
+
+// Nats per token of a model that knows only how often each token comes.
+double unigram_entropy(const Dataset& data) {
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(data.total_tokens()));
+  data.read(0, data.total_tokens(), tokens.data());
+  std::vector<double> count(static_cast<std::size_t>(data.vocab_size()), 0);
+  for (const std::int32_t t : tokens) ++count[static_cast<std::size_t>(t)];
+  double entropy = 0;
+  for (const double c : count)
+    if (c > 0) entropy -= c / static_cast<double>(tokens.size()) * std::log(c / static_cast<double>(tokens.size()));
+  return entropy;
+}
+
+class Learning : public testing::TestWithParam<InputGate> {};
+
+TEST_P(Learning, OneBatchByHeart) {
+  TrainConfig cfg = tiny_run();
+  cfg.model.mixer.input_gate = GetParam();
+  cfg.optimizer.lr = 1e-2;
+  cfg.resolve();
+  const Dataset data = Dataset::open(cfg.data.train);
+  TrainArenas arenas(measure_training(cfg, best_cpu_isa()));
+  Context ctx{.isa = best_cpu_isa(), .scratch = &arenas.scratch};
+  TrainState state(arenas, cfg);
+  initialise(state.params, 1);
+  TrainStep step(ctx, state, cfg);
+  Loader loader(data, {.context_length = 24, .batch_size = 8});
+  TokenBatch batch;
+  loader.next(batch);
+  double loss = 0;
+  for (i64 t = 1; t <= 150; ++t) loss = step.run(batch, 1e-2, t).loss;
+  EXPECT_LT(loss, 0.05);
+}
+
+TEST_P(Learning, FallsWellBelowTheUnigramEntropy) {
+  TrainConfig cfg = tiny_run();
+  cfg.model.mixer.input_gate = GetParam();
+  cfg.train.steps = 150;
+  cfg.optimizer.lr = 1e-2;
+  TempDir dir;
+  ASSERT_EQ(run_in(dir.path(), cfg), RunOutcome::finished);
+  const double entropy = unigram_entropy(Dataset::open(cfg.data.validation, "validation"));
+  EXPECT_LT(metric(dir.path(), "validation_loss").back(), 0.8 * entropy);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gates, Learning, testing::Values(InputGate::exp, InputGate::sigmoid),
+                         [](const auto& p) { return names_of(InputGate{})[static_cast<std::size_t>(p.param)]; });
+
+TEST(Trainer, SignalSavesAndStops) {
+  TempDir dir, reference;
+  TrainConfig cfg = tiny_run();
+  cfg.train.steps = 400;
+  cfg.checkpoint.every = 0;
+  std::thread sender([&] {
+    while (!fs::exists(dir / "metrics.jsonl") || fs::file_size(dir / "metrics.jsonl") == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    kill(getpid(), SIGTERM);
+  });
+  const RunOutcome outcome = run_in(dir.path(), cfg);
+  sender.join();
+  ASSERT_EQ(outcome, RunOutcome::stopped);
+  const i64 step = open_newest_checkpoint(dir.path()).step();
+  EXPECT_GT(step, 0);
+  EXPECT_LT(step, 400);
+  EXPECT_EQ(static_cast<i64>(metric(dir.path(), "loss").size()), step);
+}
+
+TEST(Trainer, ADamagedCheckpointIsSkippedAndNothingIsLost) {
+  TempDir reference, damaged;
+  ASSERT_EQ(run_in(reference.path(), tiny_run()), RunOutcome::finished);
+  ASSERT_EQ(run_in(damaged.path(), tiny_run(), 9), RunOutcome::stopped);
+  const fs::path file = damaged / "checkpoints/step_00000009/params.safetensors";
+  std::string bytes = read_file(file);
+  bytes[bytes.size() - 5] ^= 1;
+  write_text(file, bytes);
+  ASSERT_EQ(run_in(damaged.path(), tiny_run()), RunOutcome::finished);
+  EXPECT_EQ(final_weights(damaged.path()), final_weights(reference.path()));
+}
+
+TEST(Trainer, AFullDiskDoesNotEndTheRun) {
+  TempDir reference, full;
+  ASSERT_EQ(run_in(reference.path(), tiny_run()), RunOutcome::finished);
+  TrainConfig cfg = tiny_run();
+  cfg.resolve();
+  Trainer trainer(full.path(), cfg, {"test"});
+  const auto hook = [&](const char* call) {
+    return std::string(call) == "write" && trainer.progression().step >= 4 && trainer.progression().step < 10 ? ENOSPC
+                                                                                                              : 0;
+  };
+  RunOutcome outcome;
+  {
+    const HookScope full_disk(hook);
+    outcome = trainer.run(std::nullopt);
+  }
+  EXPECT_EQ(outcome, RunOutcome::finished);
+  EXPECT_EQ(final_weights(full.path()), final_weights(reference.path()));
+}
+
+TEST(Trainer, NonFiniteGradientsChangeNoWeightAndStopTheRun) {
+  TempDir dir;
+  TrainConfig cfg = tiny_run();
+  cfg.guard.max_skips = 3;
+  cfg.resolve();
+  Trainer trainer(dir.path(), cfg, {"test"});
+  const Tensor w = trainer.state().params.all().back().param.value;
+  *w.row<float>() = NAN;
+  const float untouched = w.row<float>()[1];
+  EXPECT_EQ(trainer.run(std::nullopt), RunOutcome::diverged);
+  EXPECT_EQ(trainer.progression().step, 4);
+  EXPECT_EQ(trainer.progression().updates, 0);
+  EXPECT_EQ(w.row<float>()[1], untouched);
+}
+
+TEST(Trainer, RefusesWhatIsNotTheSameRun) {
+  TempDir dir;
+  ASSERT_EQ(run_in(dir.path(), tiny_run(), 2), RunOutcome::stopped);
+  TrainConfig other = tiny_run();
+  other.optimizer.lr = 1e-2;
+  EXPECT_THAT(user_error_of([&] { run_in(dir.path(), other); }), testing::HasSubstr("optimizer.lr was 0.003, is 0.01"));
+  other = tiny_run();
+  other.model.num_blocks = 3;
+  EXPECT_THAT(user_error_of([&] { run_in(dir.path(), other); }), testing::HasSubstr("model.num_blocks was 2, is 3"));
+  other = tiny_run();
+  other.data.train = (tiny_dataset() / "validation").string();
+  EXPECT_THAT(user_error_of([&] { run_in(dir.path(), other); }), testing::HasSubstr("trained on data"));
+  other = tiny_run();
+  other.model.vocab_size = 100;
+  EXPECT_THAT(user_error_of([&] { run_in(dir / "new", other); }), testing::HasSubstr("model.vocab_size"));
+}
+
+TEST(Trainer, OneProcessPerRunDirectory) {
+  TempDir dir;
+  TrainConfig cfg = tiny_run();
+  cfg.resolve();
+  const Trainer living(dir.path(), cfg, {"test"});
+  EXPECT_THAT(user_error_of([&] { run_in(dir.path(), tiny_run()); }),
+              testing::HasSubstr(fmt::format("in use by process {}", getpid())));
+}
+
+TEST(Trainer, HalfWrittenMetricsAreMended) {
+  TempDir dir;
+  ASSERT_EQ(run_in(dir.path(), tiny_run(), 6), RunOutcome::stopped);
+  write_text(dir / "metrics.jsonl",
+             read_file(dir / "metrics.jsonl") + "{\"step\": 7, \"loss\": 1}\n{\"step\": 8, \"lo");
+  ASSERT_EQ(run_in(dir.path(), tiny_run()), RunOutcome::finished);
+  EXPECT_EQ(metric(dir.path(), "loss").size(), 12u);
+}
+
+}  // namespace
+}  // namespace xlstm
