@@ -89,9 +89,8 @@ void compute_gates(ChunkGates<T>& g, Rows<const T> log_i, Rows<const T> log_f, i
   });
 }
 
-// body(j, D_ij for a vector of columns j..) over all vectors of a row; D_ij is 0 outside the segment and above the
-// diagonal. Whatever lies in unused lanes of the matrices it is multiplied with must be cleared by the same mask:
-// body returns what it wants stored, through `keep`.
+// body(j, decay, keep) over row i in vectors of columns j, j + 1, ..: decay is D_ij where it means something, and keep(x)
+// is x there and 0 elsewhere, that is outside the segment and above the diagonal, whatever x holds (even NaN).
 template <class T, class F>
 void for_decays(const ChunkGates<T>& g, i64 i, i64 padded_rows, F&& body) {
   using V = typename Vec<T>::V;
