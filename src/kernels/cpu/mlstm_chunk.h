@@ -89,8 +89,8 @@ void compute_gates(ChunkGates<T>& g, Rows<const T> log_i, Rows<const T> log_f, i
   });
 }
 
-// body(j, decay, keep) over row i in vectors of columns j, j + 1, ..: decay is D_ij where it means something, and keep(x)
-// is x there and 0 elsewhere, that is outside the segment and above the diagonal, whatever x holds (even NaN).
+// body(j, decay, keep) over row i in vectors of columns j, j + 1, ..: decay is D_ij where it means something, and
+// keep(x) is x there and 0 elsewhere, that is outside the segment and above the diagonal, whatever x holds (even NaN).
 template <class T, class F>
 void for_decays(const ChunkGates<T>& g, i64 i, i64 padded_rows, F&& body) {
   using V = typename Vec<T>::V;
