@@ -46,15 +46,20 @@ class RandomStream {
   std::uint32_t bits(std::uint64_t i) const { return block(i / 4)[i % 4]; }
   double uniform(std::uint64_t i) const { return (bits(i) + 0.5) * 0x1p-32; }  // in (0, 1)
 
-  // Standard normal by Box and Muller.
-  double normal(std::uint64_t i) const {
-    const auto b = block(i / 2);
-    const double u = (b[0] + 0.5) * 0x1p-32, v = (b[1] + 0.5) * 0x1p-32;
-    const double u2 = (b[2] + 0.5) * 0x1p-32, v2 = (b[3] + 0.5) * 0x1p-32;
+  // Four standard normal numbers, elements 4 i to 4 i + 3, by Box and Muller.
+  std::array<double, 4> normals(std::uint64_t i) const {
     constexpr double kTwoPi = 6.283185307179586;
-    return i % 2 == 0 ? std::sqrt(-2 * std::log(u)) * std::cos(kTwoPi * v)
-                      : std::sqrt(-2 * std::log(u2)) * std::cos(kTwoPi * v2);
+    const auto b = block(i);
+    std::array<double, 4> out;
+    for (std::size_t pair = 0; pair < 4; pair += 2) {
+      const double radius = std::sqrt(-2 * std::log((b[pair] + 0.5) * 0x1p-32));
+      const double angle = kTwoPi * ((b[pair + 1] + 0.5) * 0x1p-32);
+      out[pair] = radius * std::cos(angle);
+      out[pair + 1] = radius * std::sin(angle);
+    }
+    return out;
   }
+  double normal(std::uint64_t i) const { return normals(i / 4)[i % 4]; }
 
  private:
   std::array<std::uint32_t, 2> key_;

@@ -1,5 +1,6 @@
 #include "model/init.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/parallel.h"
@@ -23,13 +24,19 @@ void initialise_one(const ParamInfo& info, std::uint64_t seed) {
   const Init init = info.init;
   const RandomStream random(seed, RandomUse::init, name_key(info.name));
   parallel_blocks(n, 1 << 15, [&](i64 begin, i64 end) {
-    for (i64 i = begin; i < end; ++i) switch (init.kind) {
-        case Init::Kind::constant: w[i] = T(init.a); break;
-        case Init::Kind::normal: w[i] = T(init.a * random.normal(static_cast<std::uint64_t>(i))); break;
-        case Init::Kind::linspace:
-          w[i] = T(n == 1 ? init.a : init.a + (init.b - init.a) * static_cast<double>(i) / static_cast<double>(n - 1));
-          break;
-      }
+    switch (init.kind) {
+      case Init::Kind::constant: std::fill(w + begin, w + end, T(init.a)); break;
+      case Init::Kind::linspace:
+        for (i64 i = begin; i < end; ++i)
+          w[i] = T(n == 1 ? init.a : init.a + (init.b - init.a) * double(i) / double(n - 1));
+        break;
+      case Init::Kind::normal:
+        for (i64 i = begin; i < end; i += 4) {
+          const auto four = random.normals(static_cast<std::uint64_t>(i / 4));
+          for (i64 j = 0; j < std::min<i64>(4, end - i); ++j) w[i + j] = T(init.a * four[static_cast<std::size_t>(j)]);
+        }
+        break;
+    }
   });
 }
 
