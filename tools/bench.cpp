@@ -19,13 +19,13 @@ void publish(const BenchResult& result, bool as_json, const std::string& save) {
   if (save.empty()) return;
   Json file = result.json;
   file["environment"] = describe_environment();
-  write_file_atomically(save, file.dump(2) + "\n");
+  write_file_atomically(save, to_text(file, 2) + "\n");
 }
 
 void BenchOutput::add_to(CLI::App& cmd) {
   cmd.add_flag("--json", json, "One JSON object");
   cmd.add_option("--save", save, "Write the JSON, with the environment, to this file");
-  cmd.add_option("--threads", threads, "[every usable core]")->check(CLI::PositiveNumber);
+  cmd.add_option("--threads", threads, "[every usable core]")->check(thread_count());
 }
 
 namespace {
@@ -137,8 +137,8 @@ void add_bench_step(CLI::App& bench) {
   auto o = std::make_shared<StepOptions>();
   cmd->add_option("--config", o->config, "YAML file (configs/, bench/configs/)")->required();
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
-  cmd->add_option("--steps", o->steps, "Steps that are timed")->check(CLI::PositiveNumber)->capture_default_str();
-  cmd->add_option("--warmup", o->warmup, "Steps before them")->check(CLI::NonNegativeNumber)->capture_default_str();
+  cmd->add_option("--steps", o->steps, "Steps that are timed")->check(at_least(1))->capture_default_str();
+  cmd->add_option("--warmup", o->warmup, "Steps before them")->check(at_least(0))->capture_default_str();
   o->out.add_to(*cmd);
   cmd->footer("Example:\n  xlstm bench step --config bench/configs/small.yaml --save bench/results/step_small.json");
   cmd->callback([o] { publish(bench_step(*o), o->out.json, o->out.save); });

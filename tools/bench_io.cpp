@@ -40,7 +40,7 @@ BenchResult bench_checkpoint(const CheckpointBench& o) {
   TrainState state(arenas, cfg);
   initialise(state.params, 1);
   const fs::path dir = fs::path(o.dir) / "bench_checkpoint";
-  fs::create_directories(dir);
+  make_directory(dir);
   const CheckpointContent content{
       .step = 1, .params = state.named_params(), .optimizer = state.named_moments(), .state = Json::object()};
   const Timer saving;
@@ -62,9 +62,9 @@ void add_bench_loader(CLI::App& bench) {
   auto* cmd = bench.add_subcommand("loader", "Tokens per second that the data loader can give");
   auto o = std::make_shared<LoaderBench>();
   cmd->add_option("--data", o->data, "Folder made by 'xlstm data build'")->required();
-  cmd->add_option("--context", o->context, "Tokens per window")->check(CLI::PositiveNumber)->capture_default_str();
-  cmd->add_option("--batch", o->batch, "Windows per batch")->check(CLI::PositiveNumber)->capture_default_str();
-  cmd->add_option("--batches", o->batches, "Batches that are timed")->check(CLI::PositiveNumber)->capture_default_str();
+  cmd->add_option("--context", o->context, "Tokens per window")->check(at_least(1))->capture_default_str();
+  cmd->add_option("--batch", o->batch, "Windows per batch")->check(at_least(1))->capture_default_str();
+  cmd->add_option("--batches", o->batches, "Batches that are timed")->check(at_least(1))->capture_default_str();
   o->out.add_to(*cmd);
   cmd->footer("Example:\n  xlstm bench loader --data data/quickstart");
   cmd->callback([o] { publish(bench_loader(*o), o->out.json, o->out.save); });

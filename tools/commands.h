@@ -2,8 +2,10 @@
 // The subcommands of the program, one file each. A command does its work in its CLI11 callback; results go to stdout,
 // logs and progress to stderr.
 #include <CLI/CLI.hpp>
+#include <charconv>
 
 #include "core/json.h"
+#include "core/parallel.h"
 
 namespace xlstm {
 
@@ -22,7 +24,23 @@ struct ExitCode {
   int code;
 };
 
+// A piece of a result, to standard output at once. UserError when it cannot be written.
+void write_result(const std::string& text);
+
 // The result of a command: one JSON object with --json, `text` otherwise.
 void print_result(bool as_json, const Json& json, const std::string& text);
+
+// Checks of options.
+inline CLI::Validator at_least(i64 least, i64 most = std::numeric_limits<i64>::max()) {
+  const auto check = [=](const std::string& text) {
+    i64 value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc() && end == text.data() + text.size() && least <= value && value <= most)
+      return std::string();
+    return fmt::format("'{}' is not a whole number from {} to {}", text, least, most);
+  };
+  return {check, ""};
+}
+inline CLI::Validator thread_count() { return at_least(1, kMostThreads); }
 
 }  // namespace xlstm

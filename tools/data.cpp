@@ -90,7 +90,9 @@ void add_build(CLI::App& app) {
       ->capture_default_str();
   cmd->add_option("--seed", b.seed, "Of the choice of validation documents")->capture_default_str();
   cmd->add_option("--shard-tokens", b.shard_tokens, "Most tokens of a shard")->capture_default_str();
-  cmd->add_option("--threads", b.threads, "0 = all cores; the result does not depend on it")->capture_default_str();
+  cmd->add_option("--threads", b.threads, "0 = all cores; the result does not depend on it")
+      ->check(at_least(0, kMostThreads))
+      ->capture_default_str();
   cmd->add_flag("--overwrite", b.overwrite, "Replace a data set that stands at OUT");
   cmd->add_flag("--json", f->json, "The result as one JSON object");
   add_text_flags(*cmd, b.text);

@@ -1,8 +1,6 @@
 // xlstm generate
 #include "train/generate.h"
 
-#include <cstdio>
-
 #include "core/log.h"
 #include "core/parallel.h"
 #include "data/tokenizer.h"
@@ -54,11 +52,6 @@ std::vector<std::vector<int>> encode_prompts(const Tokenizer& tokenizer, const s
   return ids;
 }
 
-void write_now(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
-
 void run_generate(const Options& o) {
   set_threads(static_cast<int>(o.threads));
   const LoadedModel model(o.checkpoint);
@@ -70,16 +63,16 @@ void run_generate(const Options& o) {
   cfg.end_id = o.endless ? -1 : tokenizer.eod_id();
   std::vector<std::string> texts(prompts.size());
   std::vector<StreamDecoder> decoders(prompts.size(), StreamDecoder(tokenizer));
-  if (stream) write_now(prompts[0]);
+  if (stream) write_result(prompts[0]);
   const GenerateReport report = generate(model, encode_prompts(tokenizer, prompts), cfg, [&](std::size_t p, int id) {
     const std::string piece = id < tokenizer.vocab_size() ? decoders[p].push(id) : "";
     texts[p] += piece;
-    if (stream) write_now(piece);
+    if (stream) write_result(piece);
   });
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     const std::string rest = decoders[p].finish();
     texts[p] += rest;
-    if (stream) write_now(rest + "\n");
+    if (stream) write_result(rest + "\n");
   }
 
   const double rate = static_cast<double>(report.new_tokens) / std::max(report.decode_seconds, 1e-9);
@@ -105,7 +98,7 @@ void add_generate_command(CLI::App& app) {
       ->allow_extra_args(false);
   cmd->add_option("--prompts-file", o->prompts_file, "One prompt per line");
   cmd->add_option("--tokens", o->cfg.max_tokens, "New tokens per prompt at most")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   cmd->add_option("--temperature", o->cfg.sampling.temperature, "0 = always the most likely token")
       ->capture_default_str();
@@ -114,7 +107,7 @@ void add_generate_command(CLI::App& app) {
       ->capture_default_str();
   cmd->add_option("--seed", o->cfg.sampling.seed, "Same seed, same text")->capture_default_str();
   cmd->add_option("--tokenizer", o->tokenizer, "[tokenizer.model of the run]");
-  cmd->add_option("--threads", o->threads, "[every usable core]")->check(CLI::PositiveNumber);
+  cmd->add_option("--threads", o->threads, "[every usable core]")->check(thread_count());
   cmd->add_flag("--endless", o->endless, "Go on after the end of a document");
   cmd->add_flag("--json", o->json, "One JSON object");
   cmd->footer(

@@ -1,17 +1,25 @@
 // xlstm: pretrains xLSTM language models, from text to evaluated checkpoint.
+#include <fmt/ranges.h>
+
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 #include "core/log.h"
+#include "core/text.h"
 #include "tools/commands.h"
 #include "train/hardware.h"
 
 namespace xlstm {
 
+void write_result(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return;
+  throw user_error("cannot write the result to standard output: {}", std::strerror(errno));
+}
+
 void print_result(bool as_json, const Json& json, const std::string& text) {
-  const std::string out = as_json ? json.dump() + "\n" : text;
-  std::fwrite(out.data(), 1, out.size(), stdout);
-  std::fflush(stdout);
+  write_result(as_json ? to_text(json) + "\n" : text);
 }
 
 namespace {
@@ -19,6 +27,33 @@ namespace {
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 internal error, 2 wrong input, 3 stopped by the training guard,\n"
     "75 stopped after saving (run the same command again to go on).";
+
+// The command that the arguments named, as far as they got, and its full name.
+std::pair<const CLI::App*, std::string> named_command(const CLI::App& app) {
+  const CLI::App* at = &app;
+  std::string name = app.get_name();
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    name += " " + at->get_name();
+  }
+  return {at, name};
+}
+
+// What is wrong with the command line: first of all the words that mean nothing.
+std::string problem_with(const CLI::App& command, const CLI::ParseError& e) {
+  const bool needs_command = command.get_require_subcommand_min() > 0;
+  std::vector<std::string> commands, options;
+  for (const CLI::App* c : command.get_subcommands([](const CLI::App*) { return true; }))
+    commands.push_back(c->get_name());
+  for (const CLI::Option* o : command.get_options()) options.push_back(o->get_name());
+
+  const std::vector<std::string> unknown = command.remaining();
+  if (unknown.empty()) return needs_command ? fmt::format("expected one of {}", fmt::join(commands, ", ")) : e.what();
+  const std::string word = unknown[0].substr(0, unknown[0].find('='));
+  if (word.starts_with("-")) return fmt::format("unknown option {}{}", word, did_you_mean(word, options));
+  if (needs_command) return fmt::format("unknown command '{}'{}", word, did_you_mean(word, commands));
+  return e.what();
+}
 
 int run(int argc, char** argv) {
   CLI::App app("Pretrains xLSTM language models: text, tokens, training, evaluation, samples.", "xlstm");
@@ -40,12 +75,16 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return app.exit(e);  // --help, --version
   } catch (const CLI::ParseError& e) {
-    log_error("{} (see 'xlstm --help')", e.what());
+    const auto [command, name] = named_command(app);
+    log_error("{} (see '{} --help')", problem_with(*command, e), name);
     return 2;
   } catch (const ExitCode& e) {
     return e.code;
   } catch (const UserError& e) {
     log_error("{}", e.what());
+    return 2;
+  } catch (const fs::filesystem_error& e) {
+    log_error("{}: {}", e.path1().string(), e.code().message());
     return 2;
   } catch (const std::bad_alloc&) {
     log_error("out of memory; 'xlstm plan' shows where it would go");

@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -96,7 +97,15 @@ void refuse_enum(const ConfigTree::Value& v, const std::string& key, const std::
 }
 
 void refuse_key(const std::string& key, const std::string& where, const std::vector<std::string>& known) {
-  throw user_error("{}: unknown key '{}'{}", where, key, did_you_mean(key, known));
+  const auto name_of = [](const std::string& path) { return path.substr(path.rfind('.') + 1); };
+  // A key of (almost) this name in another section, if there is one: model.num_heads is model.mixer.num_heads.
+  std::vector<std::string> same_name;
+  for (const std::string& k : known)
+    if (edit_distance(name_of(k), name_of(key)) <= 1) same_name.push_back(k);
+  std::sort(same_name.begin(), same_name.end(),
+            [&](const std::string& a, const std::string& b) { return edit_distance(a, key) < edit_distance(b, key); });
+  throw user_error("{}: unknown key '{}'{}", where, key,
+                   same_name.empty() ? did_you_mean(key, known) : fmt::format("; did you mean '{}'?", same_name[0]));
 }
 
 std::string text_of(i64 v) { return fmt::format("{}", v); }

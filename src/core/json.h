@@ -10,6 +10,9 @@ using Json = nlohmann::ordered_json;
 
 Json read_json(const fs::path& path);  // UserError with the path and the byte offset
 
+// On one line, or indented. Paths and prompts may hold bytes that are not UTF-8: U+FFFD stands for them.
+std::string to_text(const Json& json, int indent = -1);
+
 // The field of an object, or a UserError that names file and key.
 template <class T>
 T json_field(const Json& object, const char* key, const fs::path& path) {

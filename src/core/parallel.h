@@ -11,6 +11,7 @@ inline int max_threads() { return omp_get_max_threads(); }
 inline int thread_index() { return omp_get_thread_num(); }
 int usable_cores();             // affinity mask and cgroup quota respected
 void set_threads(int threads);  // 0 = usable_cores()
+constexpr i64 kMostThreads = 1024;
 
 // body(task) for task in [0, tasks), in any order on any thread. The body must not throw.
 template <class F>

@@ -12,6 +12,8 @@ std::string human_bytes(i64 bytes);          // "1.5 GiB"
 std::string human_count(double count);       // "1.42 B", "406.9 M", "12.3 k"
 std::string human_duration(double seconds);  // "2 h 05 min", "3 min 20 s", "4.1 s"
 
+std::size_t edit_distance(std::string_view a, std::string_view b);  // inserted, removed and replaced characters
+
 // The candidate with the smallest edit distance, or "" when none is near enough to be a typing error.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 std::string did_you_mean(std::string_view word,

@@ -193,7 +193,7 @@ void Builder::commit() {
   Json record = {{"description", description_}, {"documents", documents_}};
   record["train"] = train_.commit();
   record["validation"] = validation_.commit();
-  write_file_atomically(record_path(partial_), record.dump(2) + "\n");
+  write_file_atomically(record_path(partial_), to_text(record, 2) + "\n");
   text_bytes_since_commit_ = 0;
 }
 

@@ -6,10 +6,16 @@ namespace xlstm {
 
 namespace {
 
+constexpr i64 kWidest = 1 << 20;  // beyond any model: sizes of tensors stay within 64 bits
+
 i64 scaled_dim(i64 dim, double factor) { return static_cast<i64>(std::llround(static_cast<double>(dim) * factor)); }
 
 void require(bool ok, const char* key, const std::string& expected) {
   if (!ok) throw user_error("model.{}: {}", key, expected);
+}
+
+void require_between(i64 value, i64 least, i64 most, const char* key) {
+  require(least <= value && value <= most, key, fmt::format("is {}; {} to {} is expected", value, least, most));
 }
 
 }  // namespace
@@ -23,14 +29,18 @@ i64 ModelConfig::ffn_dim() const {
 }
 
 void ModelConfig::check() const {
-  require(vocab_size >= 2, "vocab_size", fmt::format("is {}; at least 2 is needed", vocab_size));
-  require(embedding_dim >= 1, "embedding_dim", fmt::format("is {}; at least 1 is needed", embedding_dim));
-  require(num_blocks >= 1, "num_blocks", fmt::format("is {}; at least 1 is needed", num_blocks));
+  require_between(vocab_size, 2, i64{1} << 31, "vocab_size");  // token ids are 32-bit numbers
+  require_between(embedding_dim, 1, kWidest, "embedding_dim");
+  require_between(num_blocks, 1, 10'000, "num_blocks");
   require(norm_eps >= 0, "norm_eps", "must not be negative");
   require(output_logit_soft_cap > 0, "output_logit_soft_cap", "must be positive");
-  require(mixer.num_heads >= 1, "mixer.num_heads", fmt::format("is {}; at least 1 is needed", mixer.num_heads));
+  require_between(mixer.num_heads, 1, kWidest, "mixer.num_heads");
+  for (const auto& [key, factor] :
+       {std::pair{"mixer.qk_dim_factor", mixer.qk_dim_factor}, std::pair{"mixer.v_dim_factor", mixer.v_dim_factor},
+        std::pair{"ffn.proj_factor", ffn.proj_factor}})
+    require(0 < factor && factor <= 64, key, fmt::format("is {}; more than 0 and at most 64 is expected", factor));
   require(mixer.gate_soft_cap > 0, "mixer.gate_soft_cap", "must be positive");
-  require(mixer.chunk_size >= 1, "mixer.chunk_size", fmt::format("is {}; at least 1 is needed", mixer.chunk_size));
+  require_between(mixer.chunk_size, 1, i64{1} << 31, "mixer.chunk_size");
   require(mixer.eps >= 0 && mixer.cell_norm_eps >= 0, "mixer", "eps and cell_norm_eps must not be negative");
   require(qk_dim() >= mixer.num_heads && qk_dim() % mixer.num_heads == 0, "mixer.qk_dim_factor",
           fmt::format("embedding_dim {} x qk_dim_factor {} = {} does not divide into {} heads", embedding_dim,
@@ -38,7 +48,7 @@ void ModelConfig::check() const {
   require(v_dim() >= mixer.num_heads && v_dim() % mixer.num_heads == 0, "mixer.v_dim_factor",
           fmt::format("embedding_dim {} x v_dim_factor {} = {} does not divide into {} heads", embedding_dim,
                       mixer.v_dim_factor, v_dim(), mixer.num_heads));
-  require(ffn.round_up_to >= 1 && ffn.proj_factor > 0, "ffn", "proj_factor and round_up_to must be positive");
+  require_between(ffn.round_up_to, 1, kWidest, "ffn.round_up_to");
 }
 
 }  // namespace xlstm

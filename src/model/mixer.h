@@ -37,7 +37,7 @@ inline Mixers::Layer make_mixer(ParamStore& ps, const std::string& name, const M
   switch (cfg.mixer.type) {
     case MixerType::mlstm: return MLstm(ps, name + ".mlstm_layer", cfg);
   }
-  XL_CHECK(false, "unknown mixer type {}", static_cast<int>(cfg.mixer.type));
+  throw Error(fmt::format("unknown mixer type {}", static_cast<int>(cfg.mixer.type)));
 }
 
 // visit_mixer(mixer, saved, [&](auto& m, auto& s) { ... }) with the two of the same kind; a State can stand for Saved.

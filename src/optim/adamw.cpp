@@ -2,6 +2,18 @@
 
 namespace xlstm {
 
+void OptimizerConfig::check() const {
+  const auto require = [](bool ok, const char* key, double value, const char* expected) {
+    if (!ok) throw user_error("optimizer.{}: is {}; {} is expected", key, value, expected);
+  };
+  require(lr >= 0, "lr", lr, "0 or more");
+  require(0 <= beta1 && beta1 < 1, "beta1", beta1, "0 to less than 1");
+  require(0 <= beta2 && beta2 < 1, "beta2", beta2, "0 to less than 1");
+  require(eps > 0, "eps", eps, "more than 0");
+  require(weight_decay >= 0, "weight_decay", weight_decay, "0 or more");
+  require(clip >= 0, "clip", clip, "0 (no clipping) or more");
+}
+
 AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state) : cfg_(cfg), params_(params) {
   for (const ParamInfo& info : params.all()) {
     const Tensor w = info.param.value;

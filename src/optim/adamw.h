@@ -12,6 +12,8 @@ struct OptimizerConfig {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double weight_decay = 0.1;
   double clip = 0.5;  // largest global gradient norm; 0 = no clipping
+
+  void check() const;  // UserError naming the key
 };
 void visit(auto& v, OptimizerConfig& c) {
   v("lr", c.lr);

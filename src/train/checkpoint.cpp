@@ -116,7 +116,7 @@ i64 write_checkpoint(const fs::path& folder, const CheckpointContent& content) {
   };
   const Json params = write_tensors(content.params, kParamsFile);
   const Json optimizer = write_tensors(content.optimizer, kOptimizerFile);
-  const std::string state = content.state.dump(1) + "\n";
+  const std::string state = to_text(content.state, 1) + "\n";
   OutputFile state_file(folder / kStateFile);
   state_file.write(state);
   state_file.close();

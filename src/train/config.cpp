@@ -2,12 +2,21 @@
 
 #include <bit>
 
+#include "core/parallel.h"
+
 namespace xlstm {
 
 namespace {
 
+constexpr i64 kMost = i64{1} << 31;  // of what is counted in a batch: products of two still fit into 64 bits
+
 void require_at_least(i64 value, i64 least, const char* key) {
   if (value < least) throw user_error("{}: is {}; at least {} is needed", key, value, least);
+}
+
+void require_between(i64 value, i64 least, i64 most, const char* key) {
+  require_at_least(value, least, key);
+  if (value > most) throw user_error("{}: is {}; at most {} is possible", key, value, most);
 }
 
 i64 default_slots(i64 micro_batches) {
@@ -38,11 +47,11 @@ void resolve_batch(TrainConfig& c) {
 void TrainConfig::resolve() {
   model.check();
   require_at_least(run.seed, 0, "run.seed");
-  require_at_least(run.threads, 0, "run.threads");
+  require_between(run.threads, 0, kMostThreads, "run.threads");
   require_at_least(train.steps, 1, "train.steps");
-  require_at_least(train.batch_size, 1, "train.batch_size");
-  require_at_least(train.micro_batch_size, 1, "train.micro_batch_size");
-  require_at_least(train.context_length, 1, "train.context_length");
+  require_between(train.batch_size, 1, kMost, "train.batch_size");
+  require_between(train.micro_batch_size, 1, kMost, "train.micro_batch_size");
+  require_between(train.context_length, 1, kMost, "train.context_length");
   require_at_least(parallel.reduction_slots, 0, "parallel.reduction_slots");
   require_at_least(checkpoint.every, 0, "checkpoint.every");
   require_at_least(checkpoint.keep, 1, "checkpoint.keep");
@@ -53,6 +62,10 @@ void TrainConfig::resolve() {
   require_at_least(log.every, 1, "log.every");
   if (run.device == DeviceChoice::cuda) throw user_error("run.device: cuda is not part of this build; use auto or cpu");
   if (run.precision == Precision::bf16) throw user_error("run.precision: bf16 is not available on the CPU; use f32");
+  if (micro_batch_rows() > kMost)
+    throw user_error("train.micro_batch_size: {} x context_length {} tokens at once; at most {} are possible",
+                     train.micro_batch_size, train.context_length, kMost);
+  optimizer.check();
   schedule.check(train.steps);
   resolve_batch(*this);
 }

@@ -46,13 +46,15 @@ RunDirectory::RunDirectory(fs::path path, const TrainConfig& cfg) : path_(std::m
   lock_ = std::make_unique<FileLock>(path_ / "lock", fmt::format("run directory {}", path_.string()));
 
   const fs::path file = path_ / "config.yaml";
-  const std::string yaml = write_config(cfg);
-  if (!fs::exists(file)) {
-    write_file_atomically(file, yaml);
-  } else if (const std::string conflict = conflicting_key(read_file(file), yaml); !conflict.empty()) {
+  if (!fs::exists(file)) return;
+  if (const std::string conflict = conflicting_key(read_file(file), write_config(cfg)); !conflict.empty())
     throw user_error("{} holds another run: {}; give this one a folder of its own with --run", path_.string(),
                      conflict);
-  }
+}
+
+void RunDirectory::keep_config(const TrainConfig& cfg) const {
+  const fs::path file = path_ / "config.yaml";
+  if (!fs::exists(file)) write_file_atomically(file, write_config(cfg));
 }
 
 void RunDirectory::add_environment(const std::vector<std::string>& command_line) {
@@ -67,7 +69,7 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line)
   entry["time"] = utc_now();
   entry["command"] = command_line;
   starts.push_back(entry);
-  write_file_atomically(file, Json{{"starts", starts}}.dump(2) + "\n");
+  write_file_atomically(file, to_text({{"starts", starts}}, 2) + "\n");
 }
 
 void RunDirectory::keep_tokenizer(const fs::path& model, const std::string& sha256) {

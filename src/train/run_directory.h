@@ -11,7 +11,8 @@ namespace xlstm {
 class RunDirectory {
  public:
   // Makes the folder, or takes over one whose config agrees with `cfg` in everything that shapes the result. UserError
-  // naming the first key that differs, or the process that uses the folder now.
+  // naming the first key that differs, or the process that uses the folder now. The folder is bound to the config by
+  // keep_config() alone, when all else is known to be right: a mended config must not meet a wrong one there.
   RunDirectory(fs::path path, const TrainConfig& cfg);
 
   const fs::path& path() const { return path_; }
@@ -19,6 +20,7 @@ class RunDirectory {
   fs::path metrics() const { return path_ / "metrics.jsonl"; }
   fs::path tokenizer() const { return path_ / "tokenizer.model"; }
 
+  void keep_config(const TrainConfig& cfg) const;                      // as the first start resolved it
   void add_environment(const std::vector<std::string>& command_line);  // one entry per start of the program
   void keep_tokenizer(const fs::path& model, const std::string& sha256);
 

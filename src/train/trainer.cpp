@@ -49,10 +49,10 @@ std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg) {
 
 Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line)
     : cfg_((set_threads(static_cast<int>(cfg.run.threads)), cfg)),
-      dir_(run_dir, cfg_),
       train_data_(open_dataset(cfg_.data.train, "data.train", "train", cfg_.model)),
       validation_data_(open_validation(cfg_, train_data_)),
       sizes_(plan_within_memory(cfg_)),
+      dir_(run_dir, cfg_),
       arenas_(sizes_),
       ctx_{.isa = best_cpu_isa(), .scratch = &arenas_.scratch},
       state_(arenas_, cfg_),
@@ -61,14 +61,15 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
               arenas_.snapshot),
       flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)),
       gemm_peak_(measure_gemm_flops(ctx_.isa, 0.15)) {
-  dir_.keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
-  dir_.add_environment(command_line);
   log_info("{}: {} parameters, {} of memory, {} tokens per step, {} threads ({}), GEMM peak {:.0f} GF/s",
            dir_.path().string(), human_count(static_cast<double>(state_.params.count())),
            human_bytes(total_bytes(sizes_)), cfg_.tokens_per_step(), max_threads(), name_of(ctx_.isa),
            gemm_peak_ / 1e9);
   resume();
   loader_ = open_train_loader();
+  dir_.keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
+  dir_.keep_config(cfg_);
+  dir_.add_environment(command_line);
   log_ = std::make_unique<RunLog>(dir_.metrics(), at_.step, cfg_.train.steps, cfg_.log.every);
 }
 
@@ -116,14 +117,15 @@ CheckpointContent Trainer::content() const {
                    {"tokens", at_.step * cfg_.tokens_per_step()},
                    {"config", write_config(cfg_)},
                    {"fingerprints", fingerprints}};
-  return {.step = at_.step,
-          .params = state_.named_params(),
-          .optimizer = state_.named_moments(),
-          .state = state};
+  return {.step = at_.step, .params = state_.named_params(), .optimizer = state_.named_moments(), .state = state};
 }
 
 RunOutcome Trainer::run(std::optional<i64> stop_at) {
   const StopSignal signals;
+  if (at_.step >= cfg_.train.steps) {
+    log_->finish(fmt::format("already done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));
+    return RunOutcome::finished;
+  }
   while (at_.step < cfg_.train.steps) {
     if (stop_at && at_.step >= *stop_at) return stop(fmt::format("--stop-at {}", *stop_at));
     const StepRecord record = train_one();

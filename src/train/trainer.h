@@ -45,10 +45,10 @@ class Trainer {
   std::unique_ptr<Loader> open_train_loader() const;
 
   TrainConfig cfg_;
-  RunDirectory dir_;
   Dataset train_data_;
   std::optional<Dataset> validation_data_;
   std::vector<ArenaSize> sizes_;
+  RunDirectory dir_;
   TrainArenas arenas_;
   Context ctx_;
   TrainState state_;
