@@ -6,6 +6,12 @@
 
 namespace xlstm {
 
+void check_window_fits(const Dataset& dataset, i64 context_length) {
+  if (dataset.total_tokens() > context_length) return;
+  throw user_error("{}: {} tokens are too few for a context length of {}; the longest that fits is {}",
+                   dataset.folder().string(), dataset.total_tokens(), context_length, dataset.total_tokens() - 1);
+}
+
 Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
     : dataset_(dataset),
       options_(options),
@@ -18,9 +24,7 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
            o.first_sequence);
   XL_CHECK(0 <= o.begin && o.begin < o.end && o.end <= o.batch_size && o.micro_batch_size > 0,
            "sequences [{}, {}) of {}, {} at a time", o.begin, o.end, o.batch_size, o.micro_batch_size);
-  if (windows_.count() == 0)
-    throw user_error("{}: {} tokens are too few for a context length of {}; the longest that fits is {}",
-                     dataset.folder().string(), dataset.total_tokens(), o.context_length, dataset.total_tokens() - 1);
+  check_window_fits(dataset, o.context_length);
   row_ = o.begin;
   thread_ = std::thread([this] { run(); });
 }

@@ -39,6 +39,9 @@ struct LoaderOptions {
   int ahead = 4;           // batches read ahead
 };
 
+// UserError when the data set has fewer tokens than one window.
+void check_window_fits(const Dataset& dataset, i64 context_length);
+
 class Loader {
  public:
   // `dataset` must outlive the loader. UserError when the data set has fewer tokens than one window.

@@ -1,0 +1,80 @@
+// Configs that do not fit: one line that names file, line and key, exit 2, and no run directory.
+#include "tests/cli/support.h"
+
+namespace xlstm {
+namespace {
+
+class BadConfig : public CliTest {
+ protected:
+  BadConfig() { make_data(); }
+
+  void expect_set_refused(const std::string& assignment, const std::vector<std::string>& parts) const {
+    SCOPED_TRACE(assignment);
+    expect_refused(train("run", {"--set", assignment}), parts);
+    EXPECT_FALSE(fs::exists(path("run"))) << testing::PrintToString(files_below(path("")));
+  }
+  void expect_file_refused(const std::string& yaml, const std::vector<std::string>& parts) const {
+    SCOPED_TRACE(yaml);
+    write("bad.yaml", yaml);
+    expect_refused({"train", "--config", "bad.yaml", "--run", "run"}, parts);
+    EXPECT_FALSE(fs::exists(path("run")));
+  }
+};
+
+TEST_F(BadConfig, Keys) {
+  expect_file_refused("model:\n  embedding_dim: 32\n  num_head: 2\n",
+                      {"bad.yaml:3", "'model.num_head'", "did you mean 'model.mixer.num_heads'?"});
+  expect_file_refused("modle:\n  embedding_dim: 32\n", {"bad.yaml:", "did you mean 'model"});
+  expect_file_refused("train:\n  steps: 1\n  steps: 2\n", {"bad.yaml:3", "'train.steps' appears twice"});
+  expect_set_refused("optimiser.lr=1", {"'optimiser.lr'", "did you mean 'optimizer.lr'?"});
+  expect_set_refused("train.steps", {"expected key=value"});
+}
+
+TEST_F(BadConfig, Types) {
+  expect_file_refused("train:\n  steps: many\n", {"bad.yaml:2", "'train.steps' is 'many'", "a whole number"});
+  expect_file_refused("train: [1, 2]\n", {"bad.yaml:1", "'train' is a list"});
+  expect_file_refused("train: 5\n", {"bad.yaml:1", "'train' is a section"});
+  expect_file_refused("train:\n  steps: {\n", {"bad.yaml:", "not valid YAML"});
+  expect_file_refused("just words", {"bad.yaml", "section"});
+  expect_set_refused("model.mixer.input_gate=expp", {"expected exp | sigmoid", "did you mean 'exp'?"});
+  expect_set_refused("model.mixer.fgate_bias_init=3..x", {"from..to"});
+  expect_set_refused("optimizer.lr=nan", {"a number"});
+}
+
+TEST_F(BadConfig, SizesThatDoNotFitTogether) {
+  expect_set_refused("model.mixer.num_heads=3", {"model.mixer.qk_dim_factor", "16 does not divide into 3 heads"});
+  expect_set_refused("train.micro_batch_size=3", {"train.batch_size", "4 is not a multiple", "3"});
+  expect_set_refused("parallel.reduction_slots=3", {"parallel.reduction_slots", "not a power of two"});
+  expect_set_refused("parallel.reduction_slots=8", {"parallel.reduction_slots", "8 slots"});
+  expect_set_refused("schedule.warmup_steps=20", {"warmup_steps 20", "train.steps 12"});
+}
+
+TEST_F(BadConfig, Ranges) {
+  expect_set_refused("train.steps=0", {"train.steps"});
+  expect_set_refused("run.threads=99999999", {"run.threads", "1024"});
+  expect_set_refused("train.context_length=99999999999999", {"train.context_length"});
+  expect_set_refused("train.context_length=2000000000", {"train.micro_batch_size", "context_length"});
+  expect_set_refused("model.num_blocks=99999999", {"model.num_blocks", "1 to 10000"});
+  expect_set_refused("model.embedding_dim=-32", {"model.embedding_dim"});
+  expect_set_refused("model.ffn.proj_factor=1e300", {"model.ffn.proj_factor"});
+  expect_set_refused("optimizer.lr=-1", {"optimizer.lr", "0 or more"});
+  expect_set_refused("optimizer.beta2=1", {"optimizer.beta2", "less than 1"});
+  expect_set_refused("run.device=cuda", {"run.device"});
+  expect_set_refused("model.embedding_dim=262144", {"are available", "xlstm plan"});
+}
+
+TEST_F(BadConfig, Files) {
+  expect_refused({"train", "--config", "nothere.yaml"}, {"nothere.yaml", "No such file"});
+  expect_refused({"train", "--config", "data"}, {"data", "Is a directory"});
+  expect_refused(train("tiny.yaml"), {"tiny.yaml"});
+}
+
+// A wrong start must not bind the folder to a wrong config: the mended command works.
+TEST_F(BadConfig, AMendedCommandWorksInTheSameFolder) {
+  expect_refused(train("run", {"--set", "train.context_length=30000"}), {"too few for a context length of 30000"});
+  EXPECT_FALSE(fs::exists(path("run")));
+  must_run(train("run"));
+}
+
+}  // namespace
+}  // namespace xlstm

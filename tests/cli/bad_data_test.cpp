@@ -1,0 +1,107 @@
+// Text, tokenizers and data sets that are missing, damaged or do not belong together.
+#include "tests/cli/support.h"
+
+namespace xlstm {
+namespace {
+
+using testing::HasSubstr;
+
+class BadData : public CliTest {
+ protected:
+  BadData() { make_data(); }
+  Arguments build(const std::string& input, const std::string& out, const Arguments& more = {}) const {
+    Arguments arguments{"data", "build", input, "--tokenizer", "tok.model", "--out", out};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  fs::path tokens() const { return path("data/train/shard_00000.tokens"); }
+};
+
+TEST_F(BadData, Text) {
+  write("empty.txt", "");
+  fs::create_directory(path("folder"));
+  for (const char* text : {"nothere.txt", "empty.txt", "folder"}) {
+    SCOPED_TRACE(text);
+    expect_refused(build(text, "out"), {text});
+    expect_refused({"tokenizer", "train", text, "--vocab-size", "340", "--out", "out.model"}, {text});
+  }
+  EXPECT_FALSE(fs::exists(path("out")));
+  EXPECT_FALSE(fs::exists(path("out.model")));
+}
+
+TEST_F(BadData, Utf8AndMalformedLines) {
+  write("bad.txt", "good line\nbad \xff\xfe line\n");
+  write("bad.jsonl", "{\"text\": \"good\"}\n{\"text\": 5}\n");
+  expect_refused(build("bad.txt", "out", {"--strict"}), {"bad.txt", "byte 14", "invalid UTF-8", "--strict"});
+  expect_refused(build("bad.jsonl", "out", {"--strict"}), {"bad.jsonl:2", "'text'"});
+  EXPECT_FALSE(fs::exists(path("out")));
+  const Ended mended = must_run(build("bad.txt", "out", {"--validation-fraction", "0", "--json"}));
+  EXPECT_EQ(mended.json()["invalid_utf8_documents"], 1);
+  EXPECT_THAT(mended.err, HasSubstr("byte 14"));
+}
+
+TEST_F(BadData, Tokenizers) {
+  const Arguments learn{"tokenizer", "train", "text.jsonl", "--out"};
+  Arguments small = learn, large = learn, nowhere = learn;
+  small.insert(small.end(), {"out.model", "--vocab-size", "50"});
+  large.insert(large.end(), {"out.model", "--vocab-size", "1000000"});
+  nowhere.insert(nowhere.end(), {"nowhere/out.model", "--vocab-size", "340"});
+  expect_refused(small, {"--vocab-size 50", "too small"});
+  expect_refused(large, {"--vocab-size 1000000", "too large"});
+  expect_refused(nowhere, {"nowhere", "No such file"});
+  expect_refused({"data", "build", "text.jsonl", "--tokenizer", "tiny.yaml", "--out", "out"},
+                 {"tiny.yaml", "not a SentencePiece model"});
+  expect_refused({"tokenizer", "decode", "--model", "tok.model", "99999"}, {"99999", "0 to 339"});
+  EXPECT_FALSE(fs::exists(path("out")));
+  EXPECT_FALSE(fs::exists(path("out.model")));
+}
+
+TEST_F(BadData, OtherInputAtTheSamePlace) {
+  const std::vector<std::string> before = files_below(path("data"));
+  expect_refused(build("text.jsonl", "data", {"--validation-fraction", "0.3"}), {"data", "--overwrite"});
+  EXPECT_EQ(files_below(path("data")), before);
+  must_run({"data", "verify", "data"});
+}
+
+TEST_F(BadData, CutOffShard) {
+  fs::resize_file(tokens(), fs::file_size(tokens()) - 10);
+  for (const Arguments& command : {train("run"), {"data", "info", "data"}, {"data", "verify", "data"}})
+    expect_refused(command, {"shard_00000.tokens", "expected"});
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
+TEST_F(BadData, FlippedBit) {
+  flip_bit(tokens(), 200);
+  expect_refused({"data", "verify", "data"}, {"shard_00000.tokens", "damaged", "xxh3"});
+}
+
+TEST_F(BadData, TokenBeyondTheVocabulary) {
+  std::string bytes = read_file(tokens());
+  for (std::size_t i = 1; i < bytes.size(); i += 2) bytes[i] = '\x7f';
+  write("data/train/shard_00000.tokens", bytes);
+  expect_refused(train("run"), {"shard_00000.tokens", "is outside the vocabulary", "0 to 339"});
+}
+
+TEST_F(BadData, VocabularyOfTheModel) {
+  expect_refused(train("run", {"--set", "model.vocab_size=300"}), {"vocabulary of 340", "model.vocab_size is 300"});
+  expect_refused(train("run", {"--set", "data.train=nothere"}), {"nothere", "no data set", "xlstm data build"});
+  EXPECT_FALSE(fs::exists(path("run")));
+  must_run(train("wider", {"--set", "model.vocab_size=400"}));  // padded: allowed
+}
+
+TEST_F(BadData, AnotherTokenizer) {
+  write("other.jsonl", sample_text(2));
+  must_run({"tokenizer", "train", "other.jsonl", "--vocab-size", "330", "--out", "other.model"});
+  must_run(
+      {"data", "build", "text.jsonl", "--tokenizer", "other.model", "--out", "other", "--validation-fraction", "0.1"});
+  expect_refused(train("run", {"--set", "data.validation=other"}), {"data.validation", "tokenizer", "data.train"});
+  EXPECT_FALSE(fs::exists(path("run")));
+  must_run(train("run"));
+  expect_refused({"eval", "--checkpoint", "run", "--data", "other"}, {"other", "tokenizer"});
+  expect_refused({"generate", "--checkpoint", "run", "--tokenizer", "other.model"}, {"other.model", "tokenizer"});
+  expect_refused(train("run", {"--set", "data.train=other", "--set", "data.validation=", "--set", "train.steps=20"}),
+                 {"cannot resume", "other"});
+}
+
+}  // namespace
+}  // namespace xlstm

@@ -1,0 +1,70 @@
+// Runs that are stopped, signalled and killed end with the bits of a run that was left alone.
+#include <sys/wait.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <thread>
+
+#include "tests/cli/support.h"
+
+namespace xlstm {
+namespace {
+
+using testing::HasSubstr;
+
+class Interruption : public CliTest {
+ protected:
+  Interruption() { make_data(); }
+
+  // Of a run of about a second; the signal comes when a hundred steps are done.
+  void signal_then_go_on(int signal, const char* name) const {
+    const Arguments more{"--set", "train.steps=1500", "--set", "checkpoint.every=500", "--set", "eval.every=0"};
+    must_run(train("whole", more));
+    Program program(path(""), train("signalled", more));
+    while (program.running() && steps_of("signalled") < 100) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    program.send(signal);
+    const Ended ended = program.wait();
+    EXPECT_EQ(ended.code, 75) << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr(fmt::format("{}: saved at step", name)));
+    EXPECT_LT(steps_of("signalled"), 1500);
+    EXPECT_THAT(must_run(train("signalled", more)).err, HasSubstr("resumed from"));
+    expect_same("whole", "signalled");
+  }
+
+  i64 steps_of(const std::string& run) const {
+    if (!fs::exists(path(run) / "metrics.jsonl")) return 0;
+    return static_cast<i64>(metric(path(run), "grad_norm").size());
+  }
+
+  void expect_same(const std::string& a, const std::string& b) const {
+    EXPECT_EQ(weights(a), weights(b));
+    for (const char* key : {"step", "loss", "grad_norm", "lr"})
+      EXPECT_EQ(metric(path(a), key), metric(path(b), key)) << key;
+  }
+};
+
+TEST_F(Interruption, StopAt) {
+  must_run(train("whole"));
+  for (const char* step : {"3", "7"}) {
+    const Ended stopped = run(train("parts", {"--stop-at", step}));
+    EXPECT_EQ(stopped.code, 75) << stopped.err;
+    EXPECT_EQ(must_run({"checkpoint", "info", "parts", "--json"}).json()["step"], std::atoi(step));
+  }
+  must_run(train("parts"));
+  expect_same("whole", "parts");
+}
+
+TEST_F(Interruption, SigTerm) { signal_then_go_on(SIGTERM, "SIGTERM"); }
+TEST_F(Interruption, SigInt) { signal_then_go_on(SIGINT, "SIGINT"); }
+
+// A few kills; scripts/kill_test.sh alone does 200.
+TEST_F(Interruption, KilledAtRandomMoments) {
+  const std::string command = fmt::format("XLSTM_PROGRAM='{}' '{}/scripts/kill_test.sh' 8 > '{}' 2>&1", XLSTM_PROGRAM,
+                                          XLSTM_SOURCE_DIR, path("kill.log").string());
+  const int status = std::system(command.c_str());
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << read_file(path("kill.log"));
+}
+
+}  // namespace
+}  // namespace xlstm
