@@ -21,7 +21,7 @@ done
 [[ -z "$text" || -e "$text" ]] || { echo "error: --text $text: no such file or folder" >&2; exit 2; }
 
 say() { printf '\n== %s\n' "$*"; }
-field() { sed -E "s/.*\"$1\":(-?[0-9.e+-]+).*/\1/"; }  # of one JSON object on a line
+field() { grep -o "\"$1\":[-+0-9.e]*" | sed 's/.*://'; }  # every value of that name in JSON lines
 
 say "installing what is missing"
 scripts/install_dependencies.sh
@@ -54,16 +54,14 @@ for gate in exp sigmoid; do
 done
 
 say "evaluation on held-out documents"
-entropy=$(build/xlstm data info $work/data/validation --json | field unigram_entropy)
 printf '%-12s %10s %12s %15s %12s\n' "input gate" "loss" "perplexity" "bits per byte" "tokens/s"
 for gate in exp sigmoid; do
   result=$(build/xlstm eval --checkpoint $work/$gate --data $work/data --json 2>/dev/null)
-  # The median speed of the run's steps.
-  speed=$(field tokens_per_second < <(grep tokens_per_second $work/$gate/metrics.jsonl) | sort -g | awk '{v[NR]=$1} END {print v[int((NR+1)/2)]}')
-  printf '%-12s %10.4f %12.2f %15.4f %12.0f\n' "$gate" "$(field loss <<< "$result")" "$(field perplexity <<< "$result")" \
-    "$(field bits_per_byte <<< "$result")" "$speed"
+  speed=$(field tokens_per_second < $work/$gate/metrics.jsonl | sort -g | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}')
+  printf '%-12s %10.4f %12.2f %15.4f %12.0f\n' "$gate" "$(field loss <<< "$result" | head -n 1)" \
+    "$(field perplexity <<< "$result")" "$(field bits_per_byte <<< "$result")" "$speed"
 done
-printf '%-12s %10.4f   (nats per token of a model that knows only how often each token comes)\n' "unigram" "$entropy"
+printf '%-12s %10.4f   (nats per token of a model that knows only how often each token comes)\n' "unigram" "$(field unigram_entropy <<< "$result")"
 
 for gate in exp sigmoid; do
   say "a sample: $gate"

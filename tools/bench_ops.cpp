@@ -175,13 +175,10 @@ void cell_ops(const OpTable& t, const CellShape& shape, i64 tokens, i64 k, i64 v
   const Tensor out = b.tensor(rows, h * v), dh = b.tensor(rows, h * v);
   const CellStats stats = shape.normalize ? CellStats{b.tensor(rows, h), b.tensor(rows, h)} : CellStats{};
   const Tensor ws = b.tensor(1, mlstm_workspace_elements(shape, tokens, k, v, max_threads(), true));
-  const double chunk = static_cast<double>(std::min(shape.chunk, tokens));
-  const double per_row =
-      static_cast<double>(h) * ((chunk + 1) * static_cast<double>(k + v) + 4.0 * static_cast<double>(k * v));
-  const double bytes = 4.0 * static_cast<double>(rows * h * (2 * k + 2 * v)),
-               flops = static_cast<double>(rows) * per_row;
-  t.add(forward, bytes, flops, [&] { ops::mlstm_forward(b.ctx, out, stats, {}, in, {}, shape, ws); });
-  t.add(backward, 2 * bytes, 2.5 * flops,
+  const double bytes = 4.0 * static_cast<double>(rows * h * (2 * k + 2 * v));
+  t.add(forward, bytes, mlstm_forward_flops(shape, tokens, k, v),
+        [&] { ops::mlstm_forward(b.ctx, out, stats, {}, in, {}, shape, ws); });
+  t.add(backward, 2 * bytes, mlstm_backward_flops(shape, tokens, k, v),
         [&] { ops::mlstm_backward(b.ctx, din, {}, dh, {}, in, stats, {}, shape, ws); });
 }
 
@@ -211,7 +208,7 @@ void add_bench_gemm(CLI::App& bench) {
   auto* cmd = bench.add_subcommand("gemm", "Matrix products of the layers, forward and backward");
   auto o = std::make_shared<BenchOutput>();
   auto tokens = std::make_shared<i64>(2048);
-  cmd->add_option("--tokens", *tokens, "Rows of activations")->check(CLI::PositiveNumber)->capture_default_str();
+  cmd->add_option("--tokens", *tokens, "Rows of activations")->check(at_least(1))->capture_default_str();
   o->add_to(*cmd);
   cmd->footer("Example:\n  xlstm bench gemm --tokens 4096");
   cmd->callback([o, tokens] { publish(bench_gemm(*o, *tokens), o->json, o->save); });

@@ -95,9 +95,11 @@ void print_eval(const Options& o) {
   const Json json{{"loss", r.evaluation.loss},     {"perplexity", perplexity}, {"bits_per_byte", r.bits_per_byte},
                   {"tokens", r.evaluation.tokens}, {"step", r.step},           {"context_length", r.context},
                   {"loss_by_position", curve}};
-  std::string text = fmt::format(
-      "loss           {:.4f} nats per token\nperplexity     {:.3f}\nbits per byte  {:.4f}\ntokens         {}\n",
-      r.evaluation.loss, perplexity, r.bits_per_byte, r.evaluation.tokens);
+  std::string text = fmt::format("loss             {:.4f} nats per token\n", r.evaluation.loss);
+  text += fmt::format("perplexity       {:.3f}\n", perplexity);
+  text += fmt::format("bits per byte    {:.4f}\n", r.bits_per_byte);
+  text += fmt::format("tokens           {}\n", r.evaluation.tokens);
+  text += fmt::format("unigram entropy  {:.4f} nats per token\n", r.evaluation.unigram_entropy);
   text += "loss by position in the context\n";
   for (const Json& b : curve)
     text += fmt::format("  {:>5} - {:<5}  {:.4f}\n", b["from"].get<i64>(), b["to"].get<i64>(), b["loss"].get<double>());
@@ -111,10 +113,10 @@ void add_eval_command(CLI::App& app) {
   auto o = std::make_shared<Options>();
   cmd->add_option("--checkpoint", o->checkpoint, "Run directory, or one checkpoint")->required();
   cmd->add_option("--data", o->data, "Folder made by 'xlstm data build' [the run's data.validation]");
-  cmd->add_option("--context", o->context, "Tokens per window [as in training]")->check(CLI::PositiveNumber);
-  cmd->add_option("--batch", o->batch, "Windows per pass [about 4096 tokens]")->check(CLI::PositiveNumber);
-  cmd->add_option("--windows", o->windows, "Score only the first N windows [all]")->check(CLI::PositiveNumber);
-  cmd->add_option("--threads", o->threads, "[every usable core]")->check(CLI::PositiveNumber);
+  cmd->add_option("--context", o->context, "Tokens per window [as in training]")->check(at_least(1));
+  cmd->add_option("--batch", o->batch, "Windows per pass [about 4096 tokens]")->check(at_least(1));
+  cmd->add_option("--windows", o->windows, "Score only the first N windows [all]")->check(at_least(1));
+  cmd->add_option("--threads", o->threads, "[every usable core]")->check(thread_count());
   cmd->add_flag("--json", o->json, "One JSON object");
   cmd->footer("Example:\n  xlstm eval --checkpoint runs/exp --data data/quickstart");
   cmd->callback([o] { print_eval(*o); });

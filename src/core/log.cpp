@@ -77,7 +77,7 @@ std::string Progress::line() const {
     }
     out += fmt::format("{:5.1f} %  ", 100 * share);
   }
-  out += fmt::format("{}{}  {}{}/s", human_count(done_), unit_, human_count(rate), unit_);
+  out += fmt::format("{}{}  {}{}/s", human_count(done_, "G"), unit_, human_count(rate, "G"), unit_);
   if (total_ > 0 && rate > 0 && !finished_) out += fmt::format("  {} left", human_duration((total_ - done_) / rate));
   if (finished_) out += fmt::format("  in {}", human_duration(seconds));
   if (!note_.empty()) out += "  " + note_;

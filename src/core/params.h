@@ -54,7 +54,7 @@ class ParamStore {
                       grads_.alloc(parts[0].name, dtype_, rows, cols)};
     i64 at = 0;
     for (ParamPart& part : parts) {
-      const Param slice{whole.value.slice_rows(at, at + part.rows), whole.grad.slice_rows(at, at + part.rows)};
+      const Param slice = part_of(whole, at, at + part.rows);
       infos_.push_back({std::move(part.name), slice, part.init, decay});
       at += part.rows;
     }
@@ -71,6 +71,12 @@ class ParamStore {
   }
 
  private:
+  // Part of a column is a vector, (1, n), as biases are.
+  static Param part_of(const Param& whole, i64 begin, i64 end) {
+    const Tensor value = whole.value.slice_rows(begin, end), grad = whole.grad.slice_rows(begin, end);
+    return whole.value.cols == 1 ? Param{value.flat(), grad.flat()} : Param{value, grad};
+  }
+
   Arena& values_;
   Arena& grads_;
   DType dtype_;

@@ -14,9 +14,9 @@ std::string human_bytes(i64 bytes) {
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.2f} {}", value, units[unit]);
 }
 
-std::string human_count(double count) {
+std::string human_count(double count, const char* billion) {
   if (count >= 1e12) return fmt::format("{:.2f} T", count / 1e12);
-  if (count >= 1e9) return fmt::format("{:.2f} B", count / 1e9);
+  if (count >= 1e9) return fmt::format("{:.2f} {}", count / 1e9, billion);
   if (count >= 1e6) return fmt::format("{:.1f} M", count / 1e6);
   if (count >= 1e3) return fmt::format("{:.1f} k", count / 1e3);
   return fmt::format("{:.0f}", count);

@@ -1,5 +1,7 @@
 #include "kernels/cell.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/mlstm_workspace.h"
 
 namespace xlstm {
@@ -29,6 +31,28 @@ void check_cell_state(const CellState& state, const CellDims& dims, const CellSh
   XL_CHECK(state.n.rows == tasks && state.n.cols == dims.qk_dim && state.m.rows == tasks && state.m.cols == 1,
            "state.n is ({}, {}) and state.m ({}, {}), expected ({}, {}) and ({}, 1)", state.n.rows, state.n.cols,
            state.m.rows, state.m.cols, tasks, dims.qk_dim, tasks);
+}
+
+namespace {
+
+// within: columns of products inside a chunk; states: products with the (K, V) state; per token and head
+double cell_flops(const CellShape& shape, i64 tokens, double within, double states) {
+  const double chunk = static_cast<double>(std::min(shape.chunk, tokens));
+  return static_cast<double>(shape.sequences * shape.heads * tokens) * ((chunk + 1) * within + 2 * states);
+}
+
+}  // namespace
+
+// scores and values; read-out and update
+double mlstm_forward_flops(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim) {
+  const auto k = static_cast<double>(qk_dim), v = static_cast<double>(v_dim);
+  return cell_flops(shape, tokens, k + v, 2 * k * v);
+}
+
+// scores, their gradient, dq, dk, dv; the same three from the states, dC, and C once more
+double mlstm_backward_flops(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim) {
+  const auto k = static_cast<double>(qk_dim), v = static_cast<double>(v_dim);
+  return cell_flops(shape, tokens, 3 * k + 2 * v, 5 * k * v);
 }
 
 }  // namespace xlstm

@@ -55,4 +55,9 @@ void check_cell_state(const CellState& state, const CellDims& dims, const CellSh
 // per sequence; `threads` is max_threads() at the time of the call of the op, or more.
 i64 mlstm_workspace_elements(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim, int threads, bool backward);
 
+// Floating-point operations of the chunkwise form over all sequences and heads, `tokens` per sequence; a multiply-add
+// counts two, and of the products within a chunk only the causal half (spec §4.9).
+double mlstm_forward_flops(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim);
+double mlstm_backward_flops(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim);
+
 }  // namespace xlstm

@@ -15,7 +15,7 @@ struct MixerConfig {
   double qk_dim_factor = 0.5;  // width of q and of k, all heads together, over embedding_dim
   double v_dim_factor = 1.0;   // the same for v and h
   double gate_soft_cap = 15;   // on the pre-activations of both gates, after the bias
-  i64 chunk_size = 64;         // a matter of speed alone
+  i64 chunk_size = 64;         // a matter of speed, and of the last bits
   double igate_bias_init = -10;
   Range fgate_bias_init = {3, 6};  // spread over the heads
   double eps = 1e-6;               // added to the normaliser

@@ -1,6 +1,7 @@
 #include "train/evaluate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace xlstm {
@@ -15,7 +16,8 @@ void copy_rows(Tensor to, const std::vector<std::int32_t>& from, std::int32_t re
 
 // Sums in the order of the windows, in double.
 struct Sums {
-  explicit Sums(i64 length) : position(static_cast<std::size_t>(length), 0.0) {}
+  Sums(i64 length, i64 vocab)
+      : position(static_cast<std::size_t>(length), 0.0), count(static_cast<std::size_t>(vocab), 0) {}
 
   void add(const TokenBatch& batch, Tensor losses, const std::vector<int>& bytes_of) {
     for (std::size_t r = 0; r < batch.targets.size(); ++r) {
@@ -24,14 +26,23 @@ struct Sums {
       total += loss;
       position[r % position.size()] += loss;
       ++tokens;
+      ++count[static_cast<std::size_t>(batch.targets[r])];
       if (!bytes_of.empty()) bytes += bytes_of.at(static_cast<std::size_t>(batch.targets[r]));
     }
     windows += batch.sequences;
   }
 
+  double unigram_entropy() const {
+    double sum = 0;
+    for (const i64 c : count)
+      if (c > 0) sum += static_cast<double>(c) * std::log(static_cast<double>(tokens) / static_cast<double>(c));
+    return tokens > 0 ? sum / static_cast<double>(tokens) : 0;
+  }
+
   double total = 0;
   i64 tokens = 0, bytes = 0, windows = 0;
   std::vector<double> position;
+  std::vector<i64> count;  // of each target
 };
 
 }  // namespace
@@ -52,7 +63,7 @@ Evaluation evaluate(const ForwardPass& pass, const Dataset& data, i64 windows, c
                        .batch_size = pass.in.seq.sequences,
                        .order = LoaderOptions::Order::sequential});
   const i64 wanted = windows > 0 ? std::min(windows, loader.windows()) : loader.windows();
-  Sums sums(pass.in.seq.length);
+  Sums sums(pass.in.seq.length, data.vocab_size());
   for (TokenBatch batch; sums.windows < wanted && loader.next(batch);) {
     const i64 rows = std::min(batch.sequences, wanted - sums.windows) * batch.length;
     batch.sequences = rows / batch.length;
@@ -63,6 +74,7 @@ Evaluation evaluate(const ForwardPass& pass, const Dataset& data, i64 windows, c
 
   Evaluation e{.loss = sums.tokens > 0 ? sums.total / static_cast<double>(sums.tokens) : 0,
                .tokens = sums.tokens,
+               .unigram_entropy = sums.unigram_entropy(),
                .token_bytes = sums.bytes,
                .loss_by_position = std::move(sums.position)};
   for (double& loss : e.loss_by_position) loss /= static_cast<double>(std::max<i64>(1, sums.windows));

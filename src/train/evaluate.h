@@ -22,6 +22,7 @@ struct ForwardPass {
 struct Evaluation {
   double loss = 0;                       // mean, nats per token
   i64 tokens = 0;                        // scored
+  double unigram_entropy = 0;            // loss of a model that knows only how often each of these tokens comes
   i64 token_bytes = 0;                   // of text that they stand for; when a table of bytes was given
   std::vector<double> loss_by_position;  // mean at each position of the context
 };

@@ -87,7 +87,7 @@ std::vector<NamedTensor> TrainState::named_moments() const {
   return out;
 }
 
-// A slot that is done waits for its neighbour: one buffer per level of the tree (see SlotReduction in train/step.cpp).
+// A slot that is done waits for its neighbour: one buffer per level of the tree (TrainStep::merge_slot).
 std::vector<Tensor> TrainState::plan_slots(Arena& arena, const TrainConfig& cfg, i64 elements) {
   std::vector<Tensor> partials;
   const int levels = std::bit_width(static_cast<std::uint64_t>(cfg.parallel.reduction_slots)) - 1;

@@ -10,7 +10,8 @@ namespace xlstm {
 
 namespace {
 
-// Keys that may change between two starts of a run: none of them changes a bit of the result up to the common step.
+// Keys that may change between two starts of a run. Only train.steps changes what comes after: the schedule stretches
+// to the new end, which is what someone who extends a run asks for.
 bool may_change(const std::string& key) {
   for (const char* prefix :
        {"run.name", "run.threads", "run.device", "data.", "train.steps", "train.recompute", "parallel.shard_optimizer",

@@ -29,7 +29,7 @@ std::string lines_up_to(const fs::path& path, i64 step) {
 }  // namespace
 
 RunLog::RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console_every)
-    : steps_(steps), console_every_(console_every), first_step_(resumed_step) {
+    : steps_(steps), console_every_(console_every), first_step_(resumed_step), line_step_(resumed_step) {
   write_file_atomically(metrics, lines_up_to(metrics, resumed_step));
   file_ = std::make_unique<OutputFile>(metrics, /*append=*/true);
   if (stderr_is_terminal())
@@ -61,9 +61,14 @@ void RunLog::step(const StepRecord& r) {
   if (bar_) bar_->update(static_cast<double>(r.step), fmt::format("loss {:.4f}", r.loss));
   if (r.step % console_every_ != 0 && r.step != steps_ && r.step != first_step_ + 1) return;
   const double per_step = timer_.seconds() / static_cast<double>(r.step - first_step_);
+  // Speed since the line before.
+  const double share = static_cast<double>(r.step - line_step_) / static_cast<double>(r.step);
+  const double rate = share * static_cast<double>(r.tokens) / line_timer_.seconds();
   log_info("step {:>6}/{}  loss {:7.4f}  |g| {:8.4f}  lr {:.2e}  {:>7.0f} tok/s  {:4.1f} % of GEMM peak  {} left",
-           r.step, steps_, r.loss, r.grad_norm, r.lr, r.tokens_per_second, 100 * r.mfu,
+           r.step, steps_, r.loss, r.grad_norm, r.lr, rate, 100 * r.mfu * rate / r.tokens_per_second,
            human_duration(per_step * static_cast<double>(steps_ - r.step)));
+  line_step_ = r.step;
+  line_timer_ = {};
 }
 
 void RunLog::evaluation(i64 step, double loss, i64 tokens) {

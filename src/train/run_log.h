@@ -33,8 +33,8 @@ class RunLog {
   std::unique_ptr<OutputFile> file_;
   bool broken_ = false;  // the last line could not be written
   i64 steps_, console_every_;
-  Timer timer_;
-  i64 first_step_;
+  Timer timer_, line_timer_;
+  i64 first_step_, line_step_;  // of this process; of the last line on the console
   std::unique_ptr<Progress> bar_;
 };
 

@@ -16,18 +16,19 @@ namespace {
 
 bool due(i64 every, i64 step) { return every > 0 && step % every == 0; }
 
-Dataset open_dataset(const std::string& path, const char* key, const char* part, const ModelConfig& model) {
+Dataset open_dataset(const std::string& path, const char* key, const char* part, const TrainConfig& cfg) {
   if (path.empty()) throw user_error("{}: name a folder made by 'xlstm data build'", key);
   Dataset data = Dataset::open(path, part);
-  if (data.vocab_size() > model.vocab_size)
+  if (data.vocab_size() > cfg.model.vocab_size)
     throw user_error("{}: {} has a vocabulary of {}, model.vocab_size is {}; set it to at least {}", key, path,
-                     data.vocab_size(), model.vocab_size, data.vocab_size());
+                     data.vocab_size(), cfg.model.vocab_size, data.vocab_size());
+  check_window_fits(data, cfg.train.context_length);
   return data;
 }
 
 std::optional<Dataset> open_validation(const TrainConfig& cfg, const Dataset& train) {
   if (cfg.data.validation.empty()) return std::nullopt;
-  Dataset data = open_dataset(cfg.data.validation, "data.validation", "validation", cfg.model);
+  Dataset data = open_dataset(cfg.data.validation, "data.validation", "validation", cfg);
   if (data.tokenizer_sha256() != train.tokenizer_sha256())
     throw user_error("data.validation: {} was built with tokenizer {:.12}, data.train with {:.12}; build both with one",
                      cfg.data.validation, data.tokenizer_sha256(), train.tokenizer_sha256());
@@ -49,7 +50,7 @@ std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg) {
 
 Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line)
     : cfg_((set_threads(static_cast<int>(cfg.run.threads)), cfg)),
-      train_data_(open_dataset(cfg_.data.train, "data.train", "train", cfg_.model)),
+      train_data_(open_dataset(cfg_.data.train, "data.train", "train", cfg_)),
       validation_data_(open_validation(cfg_, train_data_)),
       sizes_(plan_within_memory(cfg_)),
       dir_(run_dir, cfg_),
@@ -131,7 +132,7 @@ RunOutcome Trainer::run(std::optional<i64> stop_at) {
     const StepRecord record = train_one();
     log_->step(record);
 
-    if (at_.skipped_in_row > cfg_.guard.max_skips) return RunOutcome::diverged;
+    if (at_.skipped_in_row > cfg_.guard.max_skips) return give_up();
     if (due(cfg_.eval.every, at_.step) && at_.step < cfg_.train.steps) evaluate();
     if (due(cfg_.checkpoint.every, at_.step) && at_.step < cfg_.train.steps) writer_.save(content());
     report_save();
@@ -187,6 +188,16 @@ RunOutcome Trainer::stop(const std::string& why) {
   writer_.save_now(content());
   log_->finish(fmt::format("{}: saved at step {}; run the same command again to go on", why, at_.step));
   return RunOutcome::stopped;
+}
+
+// Nothing is saved: the newest checkpoint is from before, or from within, the bad stretch.
+RunOutcome Trainer::give_up() {
+  writer_.wait();
+  log_->finish(
+      fmt::format("stopped at step {}: {} updates in a row had no finite loss and gradient; lower optimizer.lr, or "
+                  "look at the data",
+                  at_.step, at_.skipped_in_row));
+  return RunOutcome::diverged;
 }
 
 RunOutcome Trainer::finish() {

@@ -41,6 +41,7 @@ class Trainer {
   void evaluate();
   void report_save();
   RunOutcome stop(const std::string& why);
+  RunOutcome give_up();
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
 

@@ -1,4 +1,4 @@
-// One case per op; what is checked stands in tests/support/op_case.h. The mLSTM cell's cases: mlstm_test.cpp.
+// One case per op; what is checked stands in tests/support/op_case.h. The mLSTM cell's tests: mlstm_*_test.cpp.
 // Why each case has its `roundings`: docs/numerics.md, "Tolerances of the op table".
 #include <gtest/gtest.h>
 

@@ -1,5 +1,6 @@
 // Runs as a user meets them: they learn, stop on a signal, survive damage, and refuse what does not fit.
 #include <csignal>
+#include <map>
 #include <thread>
 
 #include "tests/train/checkpoint_cases.h"
@@ -10,13 +11,12 @@ namespace {
 
 // Nats per token of a model that knows only how often each token comes.
 double unigram_entropy(const Dataset& data) {
+  std::map<std::int32_t, double> count;
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(data.total_tokens()));
   data.read(0, data.total_tokens(), tokens.data());
-  std::vector<double> count(static_cast<std::size_t>(data.vocab_size()), 0);
-  for (const std::int32_t t : tokens) ++count[static_cast<std::size_t>(t)];
+  for (const std::int32_t t : tokens) ++count[t];
   double entropy = 0;
-  for (const double c : count)
-    if (c > 0) entropy -= c / static_cast<double>(tokens.size()) * std::log(c / static_cast<double>(tokens.size()));
+  for (const auto& [token, c] : count) entropy -= c / double(tokens.size()) * std::log(c / double(tokens.size()));
   return entropy;
 }
 

@@ -1,4 +1,4 @@
-// RowsOf of a table, and their gradients.
+// Rows of a table, and their gradients.
 #include "kernels/cpu/rows.h"
 #include "kernels/ops.h"
 

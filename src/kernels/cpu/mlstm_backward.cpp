@@ -207,7 +207,7 @@ struct BackwardTask {
 
 }  // namespace
 
-void mlstm_backward(Context&, CellInputs din, CellState dfirst, Tensor dh, CellState dlast, CellInputs in,
+void mlstm_backward(Context& ctx, CellInputs din, CellState dfirst, Tensor dh, CellState dlast, CellInputs in,
                     CellStats stats, CellState first, CellShape shape, Tensor workspace) {
   const CellDims dims = cell_dims(in, shape), ddims = cell_dims(din, shape);
   XL_CHECK(din.q.rows == in.q.rows && ddims.qk_dim == dims.qk_dim && ddims.v_dim == dims.v_dim,
@@ -217,6 +217,8 @@ void mlstm_backward(Context&, CellInputs din, CellState dfirst, Tensor dh, CellS
   if (!first.absent()) check_cell_state(first, dims, shape, shape.normalize);
   if (!dfirst.absent()) check_cell_state(dfirst, dims, shape, false);
   if (!dlast.absent()) check_cell_state(dlast, dims, shape, false);
+  if (ctx.profile)
+    ctx.profile->add_flops(ctx.op_class, mlstm_backward_flops(shape, dims.tokens, dims.qk_dim, dims.v_dim));
   const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, true);
   check_workspace(workspace, ws.total);
   with_float_type(dh.dtype, [&]<class T>() {

@@ -152,13 +152,15 @@ struct ForwardTask {
 
 }  // namespace
 
-void mlstm_forward(Context&, Tensor h, CellStats stats, CellState last, CellInputs in, CellState first, CellShape shape,
-                   Tensor workspace) {
+void mlstm_forward(Context& ctx, Tensor h, CellStats stats, CellState last, CellInputs in, CellState first,
+                   CellShape shape, Tensor workspace) {
   const CellDims dims = cell_dims(in, shape);
   XL_CHECK(h.rows == in.v.rows && h.cols == in.v.cols, "h is ({}, {}), v is ({}, {})", h.rows, h.cols, in.v.rows,
            in.v.cols);
   if (!last.absent()) check_cell_state(last, dims, shape, shape.normalize);
   if (!first.absent()) check_cell_state(first, dims, shape, shape.normalize);
+  if (ctx.profile)
+    ctx.profile->add_flops(ctx.op_class, mlstm_forward_flops(shape, dims.tokens, dims.qk_dim, dims.v_dim));
   const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, false);
   check_workspace(workspace, ws.total);
   const i64 block = mlstm_value_block(shape, dims.v_dim), blocks = (dims.v_dim + block - 1) / block;
