@@ -114,6 +114,10 @@ std::string text_of(bool v) { return v ? "true" : "false"; }
 std::string text_of(const std::string& v) {
   std::string out = "\"";
   for (const char c : v) {
+    if (const auto byte = static_cast<unsigned char>(c); byte < 0x20) {
+      out += fmt::format("\\x{:02x}", byte);
+      continue;
+    }
     if (c == '"' || c == '\\') out += '\\';
     out += c;
   }

@@ -1,0 +1,151 @@
+// Arenas measure exactly what they later give, parameters know where they lie, and work is done once each.
+#include "core/memory.h"
+
+#include <numeric>
+
+#include "core/context.h"
+#include "core/parallel.h"
+#include "core/params.h"
+#include "tests/core/support.h"
+
+namespace xlstm {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::HasSubstr;
+
+void fill(Arena& arena) {
+  arena.alloc("odd", DType::f32, 3, 5);
+  {
+    const ScratchScope scope(arena);
+    arena.alloc("temporary", DType::f64, 100, 3);
+  }
+  arena.alloc("bytes", DType::bf16, 7, 1);
+  arena.alloc("empty", DType::f32, 0, 9);
+}
+
+TEST(ArenaTest, MeasuringEqualsReal) {
+  Arena measured = Arena::measuring("a");
+  fill(measured);
+  EXPECT_TRUE(measured.measuring());
+  EXPECT_EQ(measured.peak(), 256 + 2400);
+  const Buffer buffer(measured.peak());
+  Arena real("a", buffer.data(), measured.peak());
+  fill(real);
+  EXPECT_EQ(real.peak(), measured.peak());
+  EXPECT_EQ(real.mark(), measured.mark());
+  EXPECT_FALSE(real.measuring());
+}
+
+TEST(ArenaTest, TensorsAreAlignedAndApart) {
+  const Buffer buffer(4096);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 256, 0u);
+  Arena arena("a", buffer.data(), 4096);
+  const Tensor a = arena.alloc("a", DType::f32, 3, 5), b = arena.alloc("b", DType::i32, 1, 1);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(a.data) % 256, 0u);
+  EXPECT_EQ(b.data - a.data, 256);
+  EXPECT_THAT(std::vector<float>(a.row<float>(), a.row<float>() + a.size()), Each(0.0f));
+  EXPECT_EQ(a.row_stride, 5);
+}
+
+TEST(ArenaTest, AFullOneNamesArenaAndTensor) {
+  const Buffer buffer(512);
+  Arena arena("activations", buffer.data(), 512);
+  arena.alloc("first", DType::f32, 1, 1);
+  EXPECT_EQ(error_of<Error>([&] { arena.alloc("fits", DType::f32, 64, 1); }), "");
+  EXPECT_THAT(error_of<Error>([&] { arena.alloc("gate", DType::f32, 1, 1); }),
+              AllOf(HasSubstr("'activations' is full"), HasSubstr("'gate' needs 516 of 512")));
+  arena.rewind(0);
+  EXPECT_EQ(error_of<Error>([&] { arena.alloc("again", DType::f32, 128, 1); }), "");
+}
+
+TEST(TensorTest, SlicesAreViews) {
+  std::vector<float> values(12);
+  std::iota(values.begin(), values.end(), 0.0f);
+  const Tensor t = make_tensor(values.data(), DType::f32, 3, 4);
+  EXPECT_EQ(*t.slice_rows(1, 3).row<float>(), 4);
+  const Tensor columns = t.slice_cols(1, 3);
+  EXPECT_EQ(*columns.row<float>(2), 9);
+  EXPECT_FALSE(columns.dense());
+  EXPECT_TRUE(t.flat().dense());
+  EXPECT_THAT(error_of<Error>([&] { t.slice_rows(2, 4); }), HasSubstr("rows [2, 4) of 3"));
+  EXPECT_THAT(error_of<Error>([&] { columns.flat(); }), HasSubstr("dense"));
+  EXPECT_THAT(error_of<Error>([&] { t.row<double>(); }), HasSubstr("f32"));
+}
+
+// A fused matrix is one tensor; its parts lie under each other in it, each with a name of its own.
+TEST(Params, FusedParts) {
+  const Buffer values_memory(1 << 14), grads_memory(1 << 14);
+  Arena values("values", values_memory.data(), 1 << 14), grads("grads", grads_memory.data(), 1 << 14);
+  ParamStore store(values, grads, DType::f32);
+  store.add("norm", 1, 8, Init::ones(), false);
+  const Param qkv =
+      store.add_fused({{"q", 4, Init::normal(0.1)}, {"k", 4, Init::normal(0.2)}, {"v", 6, Init::zeros()}}, 8, true);
+  EXPECT_EQ(qkv.value.rows, 14);
+  EXPECT_EQ(store.count(), 8 + 14 * 8);
+  const std::vector<ParamInfo>& all = store.all();
+  ASSERT_EQ(all.size(), 4u);
+  i64 row = 0;
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    EXPECT_EQ(all[i].name, std::string(1, "nqkv"[i]));
+    EXPECT_EQ(all[i].param.value.row<float>(), qkv.value.row<float>(row));
+    EXPECT_EQ(all[i].param.grad.row<float>(), qkv.grad.row<float>(row));
+    EXPECT_TRUE(all[i].decay);
+    row += all[i].param.value.rows;
+  }
+  EXPECT_EQ(row, 14);
+  EXPECT_EQ(all[2].init.a, 0.2);
+  EXPECT_FALSE(all[0].decay);
+}
+
+// Its tasks must not throw (core/parallel.h); each is done once, by whatever number of threads.
+TEST(Parallel, EveryTaskOnce) {
+  for (const int threads : {1, 2, 5}) {
+    set_threads(threads);
+    EXPECT_EQ(max_threads(), threads);
+    for (const i64 tasks : {0, 1, 2, 1000}) {
+      std::vector<int> done(static_cast<std::size_t>(tasks));
+      parallel_for(tasks, [&](i64 task) { ++done[static_cast<std::size_t>(task)]; });
+      EXPECT_THAT(done, Each(1));
+    }
+  }
+  set_threads(0);
+  EXPECT_EQ(max_threads(), usable_cores());
+}
+
+TEST(Parallel, BlocksAreCutByShapeAlone) {
+  std::vector<std::pair<i64, i64>> blocks(3);
+  parallel_blocks(10, 4, [&](i64 begin, i64 end) { blocks[static_cast<std::size_t>(begin / 4)] = {begin, end}; });
+  EXPECT_EQ(blocks, (std::vector<std::pair<i64, i64>>{{0, 4}, {4, 8}, {8, 10}}));
+  parallel_blocks(0, 4, [&](i64, i64) { FAIL(); });
+}
+
+TEST(Memory, TooMuchIsTheUsersToMend) {
+  EXPECT_THAT(error_of([] { Buffer buffer(i64{1} << 60); }), HasSubstr("memory"));
+  EXPECT_GT(peak_resident_bytes(), 1 << 20);
+  EXPECT_GT(available_memory_bytes(), 1 << 20);
+}
+
+TEST(Check, SaysWhereAndWhat) {
+  EXPECT_THAT(error_of<Error>([] { XL_CHECK(1 + 1 == 3, "sum is {}", 2); }),
+              AllOf(HasSubstr("memory_test.cpp:"), HasSubstr("1 + 1 == 3"), HasSubstr("sum is 2")));
+}
+
+TEST(ContextTest, ClassScope) {
+  Arena arena = Arena::measuring("scratch");
+  Context ctx{.scratch = &arena};
+  EXPECT_TRUE(ctx.dry());
+  {
+    const ClassScope outer(ctx, OpClass::cell);
+    {
+      const ClassScope inner(ctx, OpClass::ffn);
+      EXPECT_EQ(ctx.op_class, OpClass::ffn);
+    }
+    EXPECT_EQ(ctx.op_class, OpClass::cell);
+  }
+  EXPECT_EQ(ctx.op_class, OpClass::other);
+}
+
+}  // namespace
+}  // namespace xlstm
