@@ -92,6 +92,7 @@ void decode(const CodeFlags& f) {
   std::vector<std::string> words = f.ids;
   if (words.empty()) words.assign(std::istream_iterator<std::string>(std::cin), {});
   std::vector<int> ids;
+  ids.reserve(words.size());
   for (const std::string& word : words) ids.push_back(id_of(word));
   i64 replaced = 0;
   const std::string text = repair_utf8(tokenizer.decode(ids), replaced);

@@ -45,7 +45,7 @@ bool is_build(const fs::path& folder) {
 // The record of a build, null when it cannot be read.
 Json record_of(const fs::path& folder) {
   try {
-    const Json record = read_json(record_path(folder));
+    Json record = read_json(record_path(folder));
     if (record.is_object()) return record;
   } catch (const UserError&) {  // absent or damaged: as if there were none
   }

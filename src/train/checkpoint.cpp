@@ -239,10 +239,10 @@ void CheckpointReader::read(std::span<const NamedTensor> out, const std::vector<
   if (!by_name.empty()) refuse(fmt::format("found a tensor '{}', expected none", by_name.begin()->first));
 
   for (std::size_t i = 0; i < out.size(); ++i) {
-    const auto& [file, entry, expected] = *sources[i];
-    const std::string found = reading([&] { return file->read_into(out[i].value, entry->name); });
-    if (found != expected)
-      throw damaged(file->path(), "tensor '{}': expected xxh3 {}, found {}", entry->name, expected, found);
+    const StoredTensor& stored = *sources[i];
+    const std::string found = reading([&] { return stored.file->read_into(out[i].value, stored.entry->name); });
+    if (found != stored.xxh3)
+      throw damaged(stored.file->path(), "tensor '{}': expected xxh3 {}, found {}", stored.entry->name, stored.xxh3, found);
   }
 }
 

@@ -91,6 +91,7 @@ std::vector<NamedTensor> TrainState::named_moments() const {
 std::vector<Tensor> TrainState::plan_slots(Arena& arena, const TrainConfig& cfg, i64 elements) {
   std::vector<Tensor> partials;
   const int levels = std::bit_width(static_cast<std::uint64_t>(cfg.parallel.reduction_slots)) - 1;
+  partials.reserve(static_cast<std::size_t>(levels));
   for (int level = 0; level < levels; ++level) partials.push_back(arena.alloc("slot", DType::f32, 1, elements));
   return partials;
 }

@@ -37,7 +37,7 @@ std::optional<DType> dtype_named(std::string_view name) {
 }
 
 // What comes from a file must not break a one-line message: names are quoted as JSON, and all is cut.
-std::string brief(std::string text) {
+std::string brief(const std::string& text) {
   constexpr std::size_t kMost = 200;
   return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
 }

@@ -17,17 +17,17 @@ class Interruption : public CliTest {
  protected:
   Interruption() { make_data(); }
 
-  // Of a run of about a second; the signal comes when a hundred steps are done.
+  // Of a run of half a second; the signal comes when fifty steps are done.
   void signal_then_go_on(int signal, const char* name) const {
-    const Arguments more{"--set", "train.steps=1500", "--set", "checkpoint.every=500", "--set", "eval.every=0"};
+    const Arguments more{"--set", "train.steps=800", "--set", "checkpoint.every=500", "--set", "eval.every=0"};
     must_run(train("whole", more));
     Program program(path(""), train("signalled", more));
-    while (program.running() && steps_of("signalled") < 100) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    while (program.running() && steps_of("signalled") < 50) std::this_thread::sleep_for(std::chrono::milliseconds(3));
     program.send(signal);
     const Ended ended = program.wait();
     EXPECT_EQ(ended.code, 75) << ended.err;
     EXPECT_THAT(ended.err, HasSubstr(fmt::format("{}: saved at step", name)));
-    EXPECT_LT(steps_of("signalled"), 1500);
+    EXPECT_LT(steps_of("signalled"), 800);
     EXPECT_THAT(must_run(train("signalled", more)).err, HasSubstr("resumed from"));
     expect_same("whole", "signalled");
   }
