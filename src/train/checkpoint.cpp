@@ -239,10 +239,11 @@ void CheckpointReader::read(std::span<const NamedTensor> out, const std::vector<
   if (!by_name.empty()) refuse(fmt::format("found a tensor '{}', expected none", by_name.begin()->first));
 
   for (std::size_t i = 0; i < out.size(); ++i) {
-    const StoredTensor& stored = *sources[i];
-    const std::string found = reading([&] { return stored.file->read_into(out[i].value, stored.entry->name); });
-    if (found != stored.xxh3)
-      throw damaged(stored.file->path(), "tensor '{}': expected xxh3 {}, found {}", stored.entry->name, stored.xxh3, found);
+    const StoredTensor& source = *sources[i];
+    const std::string found = reading([&] { return source.file->read_into(out[i].value, source.entry->name); });
+    if (found != source.xxh3)
+      throw damaged(source.file->path(), "tensor '{}': expected xxh3 {}, found {}", source.entry->name, source.xxh3,
+                    found);
   }
 }
 
