@@ -76,10 +76,14 @@ TEST_F(CommandLine, NumbersOutOfRange) {
 
 TEST_F(CommandLine, AResultThatCannotBeWrittenIsAnError) {
   make_data();
-  Ended ended = Program(path(""), {"data", "info", "data", "--json"}, "", "/dev/full").wait();
-  EXPECT_EQ(ended.code, 2);
-  ASSERT_EQ(ended.errors().size(), 1u) << ended.err;
-  EXPECT_THAT(ended.err, HasSubstr("cannot write the result to standard output: No space left on device"));
+  must_run(train("run"));
+  const Arguments sample{"generate", "--checkpoint", "run", "--prompt", "the", "--tokens", "5"};
+  for (const Arguments& command : {{"data", "info", "data", "--json"}, sample}) {
+    const Ended ended = Program(path(""), command, "", "/dev/full").wait();
+    EXPECT_EQ(ended.code, 2);
+    ASSERT_EQ(ended.errors().size(), 1u) << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr("cannot write the result to standard output: No space left on device"));
+  }
 }
 
 TEST_F(CommandLine, SeveralProcessesAreNotPretended) {
