@@ -2,7 +2,7 @@
 # kill -9 at random moments: a run with frequent saves is killed and started again, over and over; in the end its weights
 # and losses must be those of a run that nobody disturbed, to the bit.
 #
-# Usage: scripts/kill_test.sh [KILLS] [SEED]      [200, 1]; 200 take about three minutes
+# Usage: scripts/kill_test.sh [KILLS] [SEED]      [200, 1]; 200 take about two minutes
 # XLSTM_PROGRAM names the program [build/xlstm].
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
