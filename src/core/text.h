@@ -8,9 +8,9 @@
 
 namespace xlstm {
 
-std::string human_bytes(i64 bytes);          // "1.5 GiB"
-std::string human_count(double count, const char* billion = "B");       // "1.42 B", "406.9 M", "12.3 k"
-std::string human_duration(double seconds);  // "2 h 05 min", "3 min 20 s", "4.1 s"
+std::string human_bytes(i64 bytes);                                // "1.5 GiB"
+std::string human_count(double count, const char* billion = "B");  // "1.42 B", "406.9 M", "12.3 k"
+std::string human_duration(double seconds);                        // "2 h 05 min", "3 min 20 s", "4.1 s"
 
 std::size_t edit_distance(std::string_view a, std::string_view b);  // inserted, removed and replaced characters
 
