@@ -34,6 +34,7 @@ if [[ "$quick" != --quick ]]; then
   for test in core_test data_test train_test; do "build-debug/$test" --gtest_brief=1; done
 
   step "thread sanitizer"
-  scripts/build.sh cpu-tsan data_test
+  scripts/build.sh cpu-tsan data_test train_test
   build-tsan/data_test --gtest_brief=1 --gtest_filter='Loader*'
+  build-tsan/train_test --gtest_brief=1 --gtest_filter='CheckpointWriter*'
 fi

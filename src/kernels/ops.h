@@ -3,8 +3,8 @@
 // kernels/cpu/*.cpp (compiled once per instruction set) and in kernels/cuda/*.cu; ops::name picks by the context.
 //
 // Outputs come first, then inputs, then numbers. Shapes are read off the tensors. B sequences of T tokens lie as B*T
-// rows. Gradients of parameters (dw) accumulate (+=); gradients of activations (dx) overwrite (=). Outputs may not alias
-// inputs unless said here. Ops never allocate, synchronise or log; `workspace` is memory they may scribble on.
+// rows. Gradients of parameters (dw) accumulate (+=); gradients of activations (dx) overwrite (=). Outputs may not
+// alias inputs unless said here. Ops never allocate, synchronise or log; `workspace` is memory they may scribble on.
 // Letters: docs/notation.md. Meaning of each op: tests/reference. Statistics have dtype stat_type(x.dtype).
 #include "core/context.h"
 #include "kernels/cell.h"
