@@ -14,6 +14,8 @@ namespace xlstm {
 
 namespace {
 
+constexpr i64 kMostRows = i64{1} << 31;  // their products with a width still fit into 64 bits
+
 struct Options {
   std::string checkpoint, data;
   i64 context = 0, batch = 0, windows = 0, threads = 0;
@@ -42,7 +44,10 @@ Result run_eval(const Options& o) {
   const LoadedModel loaded(o.checkpoint);
   const Dataset data = open_matching(o, loaded);
   const i64 length = o.context > 0 ? o.context : loaded.config().train.context_length;
+  check_window_fits(data, length);
   const i64 batch = o.batch > 0 ? o.batch : std::max<i64>(1, 4096 / length);
+  if (batch > kMostRows / length)
+    throw user_error("--batch {} x --context {}: at most {} tokens at once are possible", batch, length, kMostRows);
   const i64 rows = batch * length;
 
   struct Memory {

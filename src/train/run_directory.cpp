@@ -62,7 +62,7 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line)
   const fs::path file = path_ / "environment.json";
   Json starts = Json::array();
   if (fs::exists(file)) try {
-      starts = read_json(file).at("starts");
+      starts = read_json(file).at("starts").get_ref<const Json::array_t&>();
     } catch (const std::exception& e) {
       log_warning("{} cannot be read and is written anew", file.string());
     }

@@ -11,6 +11,12 @@ namespace {
 // JSON has no NaN: a loss that is not finite is written as null.
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
 
+// Whole lines of this program only; what a kill or a full disk has left of others goes.
+bool is_up_to(const Json& line, i64 step) {
+  const auto at = line.is_object() ? line.find("step") : line.end();
+  return at != line.end() && at->is_number_integer() && at->get<i64>() <= step;
+}
+
 std::string lines_up_to(const fs::path& path, i64 step) {
   std::string kept;
   if (!fs::exists(path)) return kept;
@@ -20,7 +26,7 @@ std::string lines_up_to(const fs::path& path, i64 step) {
     if (end == std::string::npos) break;
     const Json line = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(at),
                                   text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, /*allow_exceptions=*/false);
-    if (line.is_object() && line.value("step", step + 1) <= step) kept += text.substr(at, end - at + 1);
+    if (is_up_to(line, step)) kept += text.substr(at, end - at + 1);
     at = end + 1;
   }
   return kept;

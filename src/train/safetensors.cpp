@@ -98,6 +98,8 @@ nlohmann::json parse_strictly(const std::string& text, std::string& why) {
     return nlohmann::json::parse(text, watch);
   } catch (const nlohmann::json::parse_error& e) {
     why = fmt::format("no valid JSON at byte {}", kLengthBytes + static_cast<i64>(e.byte) - 1);
+  } catch (const nlohmann::json::exception& e) {
+    why = fmt::format("no valid JSON ({})", e.what());
   } catch (const UserError& e) {
     why = e.what();
   }

@@ -2,6 +2,7 @@
 #include "core/config.h"
 
 #include "tests/core/support.h"
+#include "tests/support/mutate.h"
 
 namespace xlstm {
 namespace {
@@ -117,6 +118,18 @@ TEST(Config, WriteAndReadBack) {
     c.name = name;
     EXPECT_EQ(read(write_config(c)).name, name);
   }
+}
+
+// Whatever stands in the file: a config, or one line that says what is wrong.
+TEST(Config, MutatedFilesNeverCrash) {
+  const std::string whole = "name: run\nlr: 3e-4\nexact: false  # not\nmixer: {num_heads: 8, gate: sigmoid}\n";
+  int refused = 0;
+  for (std::uint64_t round = 0; round < 3000; ++round) {
+    const std::string message = refusal(mutated(whole, kYamlWords, round));
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+    refused += message != "";
+  }
+  EXPECT_GT(refused, 1000);
 }
 
 }  // namespace

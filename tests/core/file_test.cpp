@@ -97,6 +97,8 @@ TEST_F(Files, Exchange) {
 TEST_F(Files, JsonErrorsNameTheByte) {
   write_file_atomically(path("a"), "{\"x\": 1, oops}");
   EXPECT_THAT(error_of([&] { read_json(path("a")); }), AllOf(HasSubstr(path("a").string()), HasSubstr("byte 10")));
+  write_file_atomically(path("b"), "{\"x\": 1e999}");
+  EXPECT_THAT(error_of([&] { read_json(path("b")); }), HasSubstr("1e999"));
   EXPECT_THAT(error_of([&] {
                 json_field<int>({{"x", "text"}}, "x", "f.json");
               }),

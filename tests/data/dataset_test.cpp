@@ -13,6 +13,7 @@
 #include "data/dataset_builder.h"
 #include "data/dataset_writer.h"
 #include "support.h"
+#include "tests/support/mutate.h"
 
 namespace xlstm {
 namespace {
@@ -336,29 +337,11 @@ TEST_F(DamageTest, MutatedFilesNeverCrash) {
   const std::vector<std::string> names = {"manifest.json", "shard_00000.tokens", "shard_00000.docs"};
   std::map<std::string, std::string> whole;
   for (const std::string& name : names) whole[name] = read_file(folder() / name);
-  const std::vector<std::string> words = {"null", "-1",   "1e99", "99999999999999999999", "[]",
-                                          "{}",   "\"\"", "true", "9223372036854775807"};
   int refused = 0;
   for (std::uint64_t round = 0; round < 600; ++round) {
-    const RandomStream random(11, RandomUse::test, round);
-    const std::string& name = names[random.bits(0) % names.size()];
-    std::string text = whole[name];
-    for (std::uint32_t edit = 0; edit <= random.bits(1) % 4; ++edit) {
-      const std::uint64_t base = 10 + 4 * edit;
-      const std::size_t at = text.empty() ? 0 : random.bits(base) % text.size();
-      const std::size_t length = random.bits(base + 1) % 12;
-      switch (random.bits(base + 2) % 5) {
-        case 0:
-          if (!text.empty()) text[at] = static_cast<char>(random.bits(base + 3));
-          break;
-        case 1: text.erase(at, length); break;
-        case 2: text.insert(at, text.substr(random.bits(base + 3) % (text.size() + 1), length)); break;
-        case 3:
-          text.replace(at, std::min(length, text.size() - at), words[random.bits(base + 3) % words.size()]);
-          break;
-        case 4: text.resize(at); break;
-      }
-    }
+    const std::string& name = names[round % names.size()];
+    const std::string text = mutated(whole[name], kJsonWords, round);
+    if (text == whole[name]) continue;
     write_over(folder() / name, text);
     refused += user_error_of([&] { verify_dataset(folder()); }) != "";
     user_error_of([&] {

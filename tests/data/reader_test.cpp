@@ -1,7 +1,12 @@
 #include <gmock/gmock.h>
 
+#include <map>
+
+#include "core/json.h"
 #include "data/text_reader.h"
+#include "data/utf8.h"
 #include "support.h"
+#include "tests/support/mutate.h"
 
 namespace xlstm {
 namespace {
@@ -138,6 +143,22 @@ TEST_F(ReaderTest, InputsThatCannotBeReadAreNamed) {
   fs::create_directory(dir_ / "empty");
   EXPECT_THAT(user_error_of([&] { read_all({dir() + "/empty"}); }), HasSubstr("none of its 0 files"));
   EXPECT_THAT(user_error_of([&] { read_all({}); }), HasSubstr("no input"));
+}
+
+// Whatever stands in the file: documents of valid UTF-8, or a UserError.
+TEST_F(ReaderTest, MutatedFilesNeverCrash) {
+  std::string lines;
+  for (const std::string& document : sample_documents(6)) lines += Json{{"id", 7}, {"text", document}}.dump() + "\n";
+  const std::map<std::string, std::string> whole = {
+      {"a.txt", lines}, {"a.jsonl", lines}, {"a.jsonl.gz", gzip(lines)}, {"a.txt.zst", zstd(lines)}};
+  for (const auto& [name, bytes] : whole)
+    for (std::uint64_t round = 0; round < 400; ++round) {
+      const std::string path = file(name, mutated(bytes, kJsonWords, round));
+      user_error_of([&] {
+        for (const std::string& document : read_all({path}, {}, /*longest=*/100).documents)
+          EXPECT_EQ(find_invalid_utf8(document), std::string::npos) << name << ", round " << round;
+      });
+    }
 }
 
 }  // namespace

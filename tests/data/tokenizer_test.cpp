@@ -7,6 +7,7 @@
 #include "data/tokenizer_trainer.h"
 #include "data/utf8.h"
 #include "support.h"
+#include "tests/support/mutate.h"
 
 namespace xlstm {
 namespace {
@@ -88,6 +89,19 @@ TEST(Tokenizer, RefusesFilesThatAreNoModel) {
   write_text(dir / "empty.model", "");
   EXPECT_NE(user_error_of([&] { Tokenizer::load(dir / "empty.model"); }), "");
   EXPECT_THAT(user_error_of([&] { Tokenizer::load(dir / "none.model"); }), HasSubstr("No such file"));
+}
+
+// Whatever stands in the file: a UserError, or a tokenizer that returns every text as it was.
+TEST(Tokenizer, MutatedModelsNeverCrash) {
+  const std::string& whole = sample_tokenizer().model();
+  const std::string text = kNasty[8] + kNasty[11];
+  int refused = 0;
+  for (std::uint64_t round = 0; round < 300; ++round)
+    refused += user_error_of([&] {
+                 const Tokenizer t = Tokenizer::from_model(mutated(whole, {}, round), "mutated.model");
+                 EXPECT_EQ(t.decode(t.encode(text)), text) << "round " << round;
+               }) != "";
+  EXPECT_GT(refused, 100);
 }
 
 TEST(StreamDecoder, GivesWholeCharactersOnly) {

@@ -95,22 +95,26 @@ Matrix<S> feed_forward(Params<S>& p, const std::string& name, const Matrix<S>& x
 }
 
 template <class S>
-Matrix<S> hidden(const ModelConfig& cfg, Params<S>& p, const ModelTokens& tokens) {
-  Matrix<S> x = embedding(integers_as<S>(tokens.ids), p.at("embedding.weight"));
-  for (i64 l = 0; l < cfg.num_blocks; ++l) {
-    const std::string name = "blocks." + std::to_string(l);
-    x = added(x, mlstm_layer(cfg, p, name + ".mlstm_layer", rmsnorm(x, p.at(name + ".norm_mlstm.weight"), cfg.norm_eps),
-                             tokens));
-    x = added(x, feed_forward(p, name + ".ffn", rmsnorm(x, p.at(name + ".norm_ffn.weight"), cfg.norm_eps)));
-  }
-  return rmsnorm(x, p.at("out_norm.weight"), cfg.norm_eps);
+Matrix<S> block(const ModelConfig& cfg, Params<S>& p, const std::string& name, const Matrix<S>& x,
+                const ModelTokens& tokens) {
+  const Matrix<S> mid = added(x, mlstm_layer(cfg, p, name + ".mlstm_layer",
+                                             rmsnorm(x, p.at(name + ".norm_mlstm.weight"), cfg.norm_eps), tokens));
+  return added(mid, feed_forward(p, name + ".ffn", rmsnorm(mid, p.at(name + ".norm_ffn.weight"), cfg.norm_eps)));
 }
 
 // (rows, 1): cross-entropy of every token
 template <class S>
+Matrix<S> lm_head(const ModelConfig& cfg, Params<S>& p, const Matrix<S>& x, const std::vector<int>& targets) {
+  const Matrix<S> normed = rmsnorm(x, p.at("out_norm.weight"), cfg.norm_eps);
+  const Matrix<S> logits = matmul(normed, p.at("lm_head.weight"), false, true);
+  return cross_entropy(logits, integers_as<S>(targets), cfg.output_logit_soft_cap);
+}
+
+template <class S>
 Matrix<S> model_losses(const ModelConfig& cfg, Params<S>& p, const ModelTokens& tokens) {
-  const Matrix<S> logits = matmul(hidden(cfg, p, tokens), p.at("lm_head.weight"), false, true);
-  return cross_entropy(logits, integers_as<S>(tokens.targets), cfg.output_logit_soft_cap);
+  Matrix<S> x = embedding(integers_as<S>(tokens.ids), p.at("embedding.weight"));
+  for (i64 l = 0; l < cfg.num_blocks; ++l) x = block(cfg, p, "blocks." + std::to_string(l), x, tokens);
+  return lm_head(cfg, p, x, tokens.targets);
 }
 
 }  // namespace xlstm::ref

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "core/hash.h"
+#include "tests/support/mutate.h"
 #include "tests/train/checkpoint_cases.h"
 
 namespace xlstm {
@@ -142,6 +143,29 @@ TEST_F(CheckpointTest, AnotherFormatVersionIsNotDamage) {
     FAIL() << e.what();
   } catch (const UserError& e) {
     EXPECT_THAT(e.what(), HasSubstr("format version 2"));
+  }
+}
+
+// Whatever stands in the files: a UserError, or the checkpoint as it was written.
+TEST_F(CheckpointTest, MutatedFilesNeverCrash) {
+  write_checkpoint(dir, run.at_step(7));
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(dir)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) {
+    const std::string whole = read_file(file);
+    for (std::uint64_t round = 0; round < 500; ++round) {
+      const std::string bytes = mutated(whole, kJsonWords, round);
+      write_file_atomically(file, bytes);
+      bool refused = false;
+      try {
+        CheckpointReader(dir).verify();
+      } catch (const UserError&) {
+        refused = true;
+      }
+      EXPECT_EQ(refused, bytes != whole) << file << ", round " << round;
+    }
+    write_file_atomically(file, whole);
   }
 }
 

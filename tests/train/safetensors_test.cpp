@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "core/json.h"
+#include "tests/support/mutate.h"
 #include "tests/train/checkpoint_cases.h"
 
 namespace xlstm {
@@ -144,22 +145,9 @@ TEST_F(SafetensorsTest, MutatedHeadersNeverCrash) {
   t.add("b", DType::bf16, 1, 3);
   write_safetensors(file, t.list, {{"format", "pt"}});
   const std::string whole = read_file(file);
-  const std::string alphabet = "{}[]\":,0129-.eFBIx \\u";
-  const RandomStream random(7, RandomUse::test);
   int refused = 0;
   for (std::uint64_t round = 0; round < 3000; ++round) {
-    std::string bytes = whole;
-    const auto draw = random.block(round);
-    for (std::uint32_t edit = 0; edit <= draw[0] % 3; ++edit) {
-      const std::size_t at = random.block(1'000'000 + 4 * round + edit)[0] % (whole.size() - 18);
-      const std::uint32_t what = random.block(2'000'000 + 4 * round + edit)[1];
-      if (what % 3 == 0)
-        bytes[at] = static_cast<char>(bytes[at] ^ (1 << (what / 3 % 8)));
-      else if (what % 3 == 1)
-        bytes[at] = alphabet[what / 3 % alphabet.size()];
-      else
-        bytes.insert(at, 1, alphabet[what / 3 % alphabet.size()]);
-    }
+    const std::string bytes = mutated(whole, kJsonWords, round);
     write_bytes(bytes);
     try {
       const SafetensorsFile opened(file);

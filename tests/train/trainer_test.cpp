@@ -154,8 +154,10 @@ TEST(Trainer, OneProcessPerRunDirectory) {
 TEST(Trainer, HalfWrittenMetricsAreMended) {
   TempDir dir;
   ASSERT_EQ(run_in(dir.path(), tiny_run(), 6), RunOutcome::stopped);
-  write_text(dir / "metrics.jsonl",
-             read_file(dir / "metrics.jsonl") + "{\"step\": 7, \"loss\": 1}\n{\"step\": 8, \"lo");
+  write_text(
+      dir / "metrics.jsonl",
+      read_file(dir / "metrics.jsonl") +
+          "{\"step\": 7, \"loss\": 1}\n[]\n{\"step\": \"x\"}\n{\"step\": 1e99}\n{\"step\": 1e999}\n{\"step\": 8, \"lo");
   ASSERT_EQ(run_in(dir.path(), tiny_run()), RunOutcome::finished);
   EXPECT_EQ(metric(dir.path(), "loss").size(), 12u);
 }
