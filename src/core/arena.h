@@ -24,6 +24,8 @@ class Arena {
   Tensor alloc(std::string_view name, DType dtype, i64 rows, i64 cols) {
     const i64 begin = (used_ + kAlign - 1) / kAlign * kAlign;
     const i64 end = begin + rows * cols * size_of(dtype);
+    if (measuring() && end > capacity_)
+      throw user_error("{}: '{}' brings it to more than 2^62 bytes; a smaller model or batch is needed", name_, name);
     XL_CHECK(end <= capacity_, "arena '{}' is full: '{}' needs {} of {} bytes", name_, name, end, capacity_);
     used_ = end;
     peak_ = std::max(peak_, used_);

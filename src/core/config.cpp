@@ -13,15 +13,21 @@ namespace xlstm {
 
 namespace {
 
-void flatten(const YAML::Node& node, const std::string& prefix, const std::string& name, ConfigTree& tree) {
+// An alias may stand within its own anchor, and a few of them make a small file endless.
+constexpr int kDeepest = 16;
+constexpr std::size_t kMostKeys = 10'000;
+
+void flatten(const YAML::Node& node, const std::string& prefix, const std::string& name, ConfigTree& tree, int depth) {
   const std::string where = fmt::format("{}:{}", name, node.Mark().line + 1);
+  if (depth > kDeepest || tree.values.size() + tree.sections.size() > kMostKeys)
+    throw user_error("{}: sections within sections without end (a YAML alias of itself?); write the keys out", where);
   if (node.IsMap()) {
     if (!prefix.empty()) tree.sections.emplace(prefix, where);
     for (const auto& child : node) {
       const std::string key = (prefix.empty() ? "" : prefix + ".") + child.first.Scalar();
       if (tree.values.contains(key) || tree.sections.contains(key))
         throw user_error("{}:{}: key '{}' appears twice", name, child.first.Mark().line + 1, key);
-      flatten(child.second, key, name, tree);
+      flatten(child.second, key, name, tree, depth + 1);
     }
   } else if (node.IsScalar()) {
     tree.values[prefix] = {node.Scalar(), where};
@@ -51,7 +57,7 @@ ConfigTree ConfigTree::from_text(const std::string& text, const std::string& nam
     const YAML::Node root = YAML::Load(text);
     if (!root.IsMap() && !root.IsNull())
       throw user_error("{}: expected 'section: …' lines, found a single value", name);
-    flatten(root, "", name, tree);
+    flatten(root, "", name, tree, /*depth=*/0);
   } catch (const YAML::Exception& e) {
     throw user_error("{}:{}: not valid YAML: {}", name, e.mark.line + 1, e.msg);
   }
@@ -87,7 +93,9 @@ void parse(const ConfigTree::Value& v, const std::string&, std::string& field) {
 void parse(const ConfigTree::Value& v, const std::string& key, Range& field) {
   const std::size_t dots = v.text.find("..");
   const std::string from = v.text.substr(0, dots), to = dots == std::string::npos ? from : v.text.substr(dots + 2);
-  if (!parse_number(from, field.from) || !parse_number(to, field.to)) throw wrong_type(v, key, "a number or from..to");
+  if (!parse_number(from, field.from) || !parse_number(to, field.to) || !std::isfinite(field.from) ||
+      !std::isfinite(field.to))
+    throw wrong_type(v, key, "a number or from..to");
 }
 
 void refuse_enum(const ConfigTree::Value& v, const std::string& key, const std::vector<std::string>& names) {

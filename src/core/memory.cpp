@@ -36,14 +36,23 @@ i64 peak_resident_bytes() {
 
 namespace {
 
-i64 cgroup_available() {
-  std::ifstream limit_file("/sys/fs/cgroup/memory.max"), used_file("/sys/fs/cgroup/memory.current");
-  i64 limit = 0, used = 0;
-  if (!(limit_file >> limit) || !(used_file >> used)) return std::numeric_limits<i64>::max();  // "max", or no cgroup v2
-  return limit - used;
+// What is counted as used but would be given back at once: the cache of files, such as shards and checkpoints.
+i64 cached_file_bytes(const std::string& cgroup) {
+  std::ifstream stat(cgroup + "/memory.stat");
+  i64 cached = 0, value = 0;
+  for (std::string key; stat >> key >> value;)
+    if (key == "active_file" || key == "inactive_file") cached += value;
+  return cached;
 }
 
 }  // namespace
+
+i64 cgroup_available_bytes(const std::string& cgroup) {
+  std::ifstream limit_file(cgroup + "/memory.max"), used_file(cgroup + "/memory.current");
+  i64 limit = 0, used = 0;
+  if (!(limit_file >> limit) || !(used_file >> used)) return std::numeric_limits<i64>::max();  // "max", or no cgroup v2
+  return std::max<i64>(0, limit - used + cached_file_bytes(cgroup));
+}
 
 i64 available_memory_bytes() {
   std::ifstream in("/proc/meminfo");
@@ -51,9 +60,9 @@ i64 available_memory_bytes() {
     i64 kib = 0;
     in >> kib;
     std::getline(in, unit);
-    if (key == "MemAvailable:") return std::min(kib * 1024, cgroup_available());
+    if (key == "MemAvailable:") return std::min(kib * 1024, cgroup_available_bytes("/sys/fs/cgroup"));
   }
-  return cgroup_available();
+  return cgroup_available_bytes("/sys/fs/cgroup");
 }
 
 }  // namespace xlstm

@@ -1,6 +1,7 @@
 #pragma once
 // Owning bytes, and what this process uses.
 #include <cstddef>
+#include <string>
 #include <utility>
 
 #include "core/tensor.h"
@@ -31,5 +32,9 @@ class Buffer {
 
 i64 peak_resident_bytes();     // of this process, so far
 i64 available_memory_bytes();  // what the system could still give, cgroup limits included
+
+// What the limit of a cgroup (v2; its folder) leaves, the cache of files not counted as used; without one, the largest
+// i64.
+i64 cgroup_available_bytes(const std::string& cgroup);
 
 }  // namespace xlstm

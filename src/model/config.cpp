@@ -40,7 +40,7 @@ void ModelConfig::check() const {
         std::pair{"ffn.proj_factor", ffn.proj_factor}})
     require(0 < factor && factor <= 64, key, fmt::format("is {}; more than 0 and at most 64 is expected", factor));
   require(mixer.gate_soft_cap > 0, "mixer.gate_soft_cap", "must be positive");
-  require_between(mixer.chunk_size, 1, i64{1} << 31, "mixer.chunk_size");
+  require_between(mixer.chunk_size, 1, kWidest, "mixer.chunk_size");
   require(mixer.eps >= 0 && mixer.cell_norm_eps >= 0, "mixer", "eps and cell_norm_eps must not be negative");
   require(qk_dim() >= mixer.num_heads && qk_dim() % mixer.num_heads == 0, "mixer.qk_dim_factor",
           fmt::format("embedding_dim {} x qk_dim_factor {} = {} does not divide into {} heads", embedding_dim,

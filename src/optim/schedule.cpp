@@ -8,7 +8,7 @@ namespace xlstm {
 void ScheduleConfig::check(i64 steps) const {
   if (warmup_steps < 0 || cooldown_steps < 0 || final_factor < 0)
     throw user_error("schedule: warmup_steps, cooldown_steps and final_factor must not be negative");
-  if (warmup_steps + cooldown_steps > steps)
+  if (warmup_steps > steps || cooldown_steps > steps - warmup_steps)
     throw user_error(
         "schedule: warmup_steps {} + cooldown_steps {} exceed train.steps {}; shorten them or train longer",
         warmup_steps, cooldown_steps, steps);

@@ -9,6 +9,7 @@ namespace xlstm {
 namespace {
 
 constexpr i64 kMost = i64{1} << 31;  // of what is counted in a batch: products of two still fit into 64 bits
+constexpr i64 kMostTokens = i64{1} << 62;
 
 void require_at_least(i64 value, i64 least, const char* key) {
   if (value < least) throw user_error("{}: is {}; at least {} is needed", key, value, least);
@@ -48,7 +49,7 @@ void TrainConfig::resolve() {
   model.check();
   require_at_least(run.seed, 0, "run.seed");
   require_between(run.threads, 0, kMostThreads, "run.threads");
-  require_at_least(train.steps, 1, "train.steps");
+  require_between(train.steps, 1, kMost, "train.steps");
   require_between(train.batch_size, 1, kMost, "train.batch_size");
   require_between(train.micro_batch_size, 1, kMost, "train.micro_batch_size");
   require_between(train.context_length, 1, kMost, "train.context_length");
@@ -65,6 +66,9 @@ void TrainConfig::resolve() {
   if (micro_batch_rows() > kMost)
     throw user_error("train.micro_batch_size: {} x context_length {} tokens at once; at most {} are possible",
                      train.micro_batch_size, train.context_length, kMost);
+  if (train.batch_size > kMostTokens / train.steps / train.context_length)
+    throw user_error("train.steps: {} x batch_size {} x context_length {} are more tokens than can be counted",
+                     train.steps, train.batch_size, train.context_length);
   optimizer.check();
   schedule.check(train.steps);
   resolve_batch(*this);

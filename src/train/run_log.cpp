@@ -17,26 +17,29 @@ bool is_up_to(const Json& line, i64 step) {
   return at != line.end() && at->is_number_integer() && at->get<i64>() <= step;
 }
 
-std::string lines_up_to(const fs::path& path, i64 step) {
+}  // namespace
+
+std::string RunLog::keep_lines(const fs::path& metrics, i64 up_to_step) {
   std::string kept;
-  if (!fs::exists(path)) return kept;
-  const std::string text = read_file(path);
+  if (!fs::exists(metrics)) return kept;
+  const std::string text = read_file(metrics);
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = text.find('\n', at);
     if (end == std::string::npos) break;
     const Json line = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(at),
                                   text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, /*allow_exceptions=*/false);
-    if (is_up_to(line, step)) kept += text.substr(at, end - at + 1);
+    if (is_up_to(line, up_to_step)) {
+      kept += text.substr(at, end - at + 1);
+      if (line.contains("validation_loss")) last_evaluation_ = line["step"].get<i64>();
+    }
     at = end + 1;
   }
   return kept;
 }
 
-}  // namespace
-
 RunLog::RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console_every)
     : steps_(steps), console_every_(console_every), first_step_(resumed_step), line_step_(resumed_step) {
-  write_file_atomically(metrics, lines_up_to(metrics, resumed_step));
+  write_file_atomically(metrics, keep_lines(metrics, resumed_step));
   file_ = std::make_unique<OutputFile>(metrics, /*append=*/true);
   if (stderr_is_terminal())
     bar_ = std::make_unique<Progress>("train", static_cast<double>(steps), " steps", static_cast<double>(resumed_step));
@@ -84,6 +87,7 @@ void RunLog::evaluation(i64 step, double loss, i64 tokens) {
          {"validation_tokens", tokens}});
   log_info("step {:>6}/{}  validation loss {:.4f}  perplexity {:.2f}  ({} tokens)", step, steps_, loss, std::exp(loss),
            tokens);
+  last_evaluation_ = step;
 }
 
 void RunLog::finish(const std::string& note) {

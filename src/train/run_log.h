@@ -26,8 +26,10 @@ class RunLog {
   void step(const StepRecord& record);
   void evaluation(i64 step, double loss, i64 tokens);
   void finish(const std::string& note);
+  bool has_evaluation(i64 step) const { return last_evaluation_ == step; }
 
  private:
+  std::string keep_lines(const fs::path& metrics, i64 up_to_step);
   void write(const Json& line);
 
   std::unique_ptr<OutputFile> file_;
@@ -35,6 +37,7 @@ class RunLog {
   i64 steps_, console_every_;
   Timer timer_, line_timer_;
   i64 first_step_, line_step_;  // of this process; of the last line on the console
+  i64 last_evaluation_ = -1;    // step
   std::unique_ptr<Progress> bar_;
 };
 

@@ -1,12 +1,14 @@
 #include "train/stop_signal.h"
 
+#include <atomic>
 #include <csignal>
 
 namespace xlstm {
 
 namespace {
 
-volatile std::sig_atomic_t last_signal = 0;
+std::atomic<int> last_signal = 0;  // the handler may run on any thread
+static_assert(std::atomic<int>::is_always_lock_free);
 
 void remember(int signal) {
   last_signal = signal;
@@ -28,8 +30,9 @@ StopSignal::~StopSignal() {
 }
 
 const char* StopSignal::received() {
-  if (last_signal == 0) return nullptr;
-  return last_signal == SIGTERM ? "SIGTERM" : "SIGINT";
+  const int signal = last_signal;
+  if (signal == 0) return nullptr;
+  return signal == SIGTERM ? "SIGTERM" : "SIGINT";
 }
 
 }  // namespace xlstm

@@ -1,6 +1,8 @@
 #include "train/trainer.h"
 
-#include <cmath>
+#include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "core/parallel.h"
 #include "core/text.h"
@@ -8,7 +10,6 @@
 #include "model/init.h"
 #include "train/evaluate.h"
 #include "train/hardware.h"
-#include "train/stop_signal.h"
 
 namespace xlstm {
 
@@ -122,12 +123,13 @@ CheckpointContent Trainer::content() const {
 }
 
 RunOutcome Trainer::run(std::optional<i64> stop_at) {
-  const StopSignal signals;
   if (at_.step >= cfg_.train.steps) {
+    if (!log_->has_evaluation(at_.step)) evaluate();
     log_->finish(fmt::format("already done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));
     return RunOutcome::finished;
   }
   while (at_.step < cfg_.train.steps) {
+    if (const char* signal = StopSignal::received()) return stop(signal);
     if (stop_at && at_.step >= *stop_at) return stop(fmt::format("--stop-at {}", *stop_at));
     const StepRecord record = train_one();
     log_->step(record);
@@ -136,14 +138,24 @@ RunOutcome Trainer::run(std::optional<i64> stop_at) {
     if (due(cfg_.eval.every, at_.step) && at_.step < cfg_.train.steps) evaluate();
     if (due(cfg_.checkpoint.every, at_.step) && at_.step < cfg_.train.steps) writer_.save(content());
     report_save();
-    if (const char* signal = StopSignal::received()) return stop(signal);
   }
   return finish();
 }
 
+// Data that turns out to be damaged ends the run, but not what it has learnt.
+void Trainer::next_batch() {
+  try {
+    loader_->next(batch_);
+  } catch (const UserError&) {
+    save_for_good();
+    log_->finish(fmt::format("saved at step {}; the data cannot be read on", at_.step));
+    throw;
+  }
+}
+
 StepRecord Trainer::train_one() {
   const Timer timer;
-  loader_->next(batch_);
+  next_batch();
   const double waited = timer.seconds();
   const double lr = learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps);
   const StepResult result = step_.run(batch_, lr, at_.updates + 1);
@@ -173,8 +185,28 @@ StepRecord Trainer::train_one() {
 void Trainer::evaluate() {
   if (!validation_data_) return;
   const ForwardPass pass{ctx_, state_.model, state_.saved, state_.micro, state_.losses};
-  const Evaluation e = xlstm::evaluate(pass, *validation_data_, cfg_.eval.batches * cfg_.train.micro_batch_size);
-  log_->evaluation(at_.step, e.loss, e.tokens);
+  try {
+    const Evaluation e = xlstm::evaluate(pass, *validation_data_, cfg_.eval.batches * cfg_.train.micro_batch_size);
+    log_->evaluation(at_.step, e.loss, e.tokens);
+  } catch (const UserError& e) {
+    log_error("step {}: no validation loss: {}; training goes on", at_.step, e.what());
+  }
+}
+
+// The last save of a process. A full disk gets ten minutes to be emptied; a second signal ends the wait.
+void Trainer::save_for_good() {
+  constexpr double kPatience = 600, kLongestPause = 60;
+  const Timer waited;
+  for (double pause = 1;; pause = std::min(2 * pause, kLongestPause)) {
+    try {
+      writer_.save_now(content());
+      return;
+    } catch (const UserError& e) {
+      if (waited.seconds() > kPatience) throw;
+      log_error("checkpoint of step {} was NOT saved: {}; trying again in {:.0f} s", at_.step, e.what(), pause);
+      std::this_thread::sleep_for(std::chrono::duration<double>(pause));
+    }
+  }
 }
 
 void Trainer::report_save() {
@@ -185,7 +217,7 @@ void Trainer::report_save() {
 }
 
 RunOutcome Trainer::stop(const std::string& why) {
-  writer_.save_now(content());
+  save_for_good();
   log_->finish(fmt::format("{}: saved at step {}; run the same command again to go on", why, at_.step));
   return RunOutcome::stopped;
 }
@@ -201,8 +233,8 @@ RunOutcome Trainer::give_up() {
 }
 
 RunOutcome Trainer::finish() {
+  save_for_good();
   evaluate();
-  writer_.save_now(content());
   log_->finish(fmt::format("done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));
   return RunOutcome::finished;
 }

@@ -9,6 +9,7 @@
 #include "train/run_directory.h"
 #include "train/run_log.h"
 #include "train/step.h"
+#include "train/stop_signal.h"
 
 namespace xlstm {
 
@@ -37,14 +38,17 @@ class Trainer {
   void resume();
   void check_resumed(const Json& state) const;
   CheckpointContent content() const;
+  void next_batch();
   StepRecord train_one();
   void evaluate();
+  void save_for_good();
   void report_save();
   RunOutcome stop(const std::string& why);
   RunOutcome give_up();
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
 
+  StopSignal signals_;  // from the first moment: loading takes its time
   TrainConfig cfg_;
   Dataset train_data_;
   std::optional<Dataset> validation_data_;

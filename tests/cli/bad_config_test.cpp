@@ -38,7 +38,10 @@ TEST_F(BadConfig, Types) {
   expect_file_refused("just words", {"bad.yaml", "section"});
   expect_set_refused("model.mixer.input_gate=expp", {"expected exp | sigmoid", "did you mean 'exp'?"});
   expect_set_refused("model.mixer.fgate_bias_init=3..x", {"from..to"});
+  expect_set_refused("model.mixer.fgate_bias_init=nan", {"from..to"});
+  expect_set_refused("model.mixer.fgate_bias_init=1..inf", {"from..to"});
   expect_set_refused("optimizer.lr=nan", {"a number"});
+  expect_file_refused("train: &t {steps: 1, self: *t}\n", {"bad.yaml:1", "alias"});
 }
 
 TEST_F(BadConfig, SizesThatDoNotFitTogether) {
@@ -51,6 +54,9 @@ TEST_F(BadConfig, SizesThatDoNotFitTogether) {
 
 TEST_F(BadConfig, Ranges) {
   expect_set_refused("train.steps=0", {"train.steps"});
+  expect_set_refused("train.steps=9223372036854775807", {"train.steps", "2147483648"});
+  expect_set_refused("schedule.warmup_steps=9223372036854775807", {"schedule", "warmup_steps"});
+  expect_set_refused("model.mixer.chunk_size=2147483648", {"model.mixer.chunk_size", "1048576"});
   expect_set_refused("run.threads=99999999", {"run.threads", "1024"});
   expect_set_refused("train.context_length=99999999999999", {"train.context_length"});
   expect_set_refused("train.context_length=2000000000", {"train.micro_batch_size", "context_length"});

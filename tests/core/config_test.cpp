@@ -120,6 +120,18 @@ TEST(Config, WriteAndReadBack) {
   }
 }
 
+TEST(Config, AliasesDoNotMakeItEndless) {
+  EXPECT_EQ(read("mixer: &m {num_heads: 2}\n").mixer.num_heads, 2);
+  EXPECT_THAT(refusal("mixer: &m {num_heads: 2, self: *m}\n"), HasSubstr("alias"));
+  std::string bomb = "a0: &a0 {x: 1}\n";
+  for (int i = 1; i < 12; ++i) {
+    bomb += fmt::format("a{0}: &a{0} {{", i);
+    for (int j = 0; j < 9; ++j) bomb += fmt::format("k{}: *a{}, ", j, i - 1);
+    bomb += "z: 1}\n";
+  }
+  EXPECT_THAT(refusal(bomb), HasSubstr("without end"));
+}
+
 // Whatever stands in the file: a config, or one line that says what is wrong.
 TEST(Config, MutatedFilesNeverCrash) {
   const std::string whole = "name: run\nlr: 3e-4\nexact: false  # not\nmixer: {num_heads: 8, gate: sigmoid}\n";

@@ -38,6 +38,26 @@ TEST(ArenaTest, MeasuringEqualsReal) {
   EXPECT_FALSE(real.measuring());
 }
 
+TEST(ArenaTest, MoreThanAnyMemoryIsTheUsersToMend) {
+  Arena arena = Arena::measuring("activations");
+  arena.alloc("x", DType::f32, i64{1} << 30, i64{1} << 29);
+  EXPECT_THAT(error_of([&] { arena.alloc("y", DType::f32, i64{1} << 30, i64{1} << 30); }),
+              AllOf(HasSubstr("activations"), HasSubstr("'y'")));
+}
+
+class CgroupMemory : public FolderTest {};
+
+TEST_F(CgroupMemory, CachedFilesAreNotUsed) {
+  EXPECT_EQ(cgroup_available_bytes(path("none").string()), std::numeric_limits<i64>::max());
+  write_file_atomically(path("memory.max"), "1000\n");
+  write_file_atomically(path("memory.current"), "900\n");
+  EXPECT_EQ(cgroup_available_bytes(path("").string()), 100);
+  write_file_atomically(path("memory.stat"), "anon 300\nfile 600\ninactive_file 350\nactive_file 200\nslab 50\n");
+  EXPECT_EQ(cgroup_available_bytes(path("").string()), 650);
+  write_file_atomically(path("memory.max"), "max\n");
+  EXPECT_EQ(cgroup_available_bytes(path("").string()), std::numeric_limits<i64>::max());
+}
+
 TEST(ArenaTest, TensorsAreAlignedAndApart) {
   const Buffer buffer(4096);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 256, 0u);

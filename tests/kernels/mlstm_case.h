@@ -31,6 +31,13 @@ struct MlstmResult {
   Values dq{}, dk{}, dv{}, dlog_i{}, dlog_f{}, dfirst{};
 };
 
+// The instruction sets that this machine can run.
+inline std::vector<CpuIsa> usable_isas() {
+  std::vector<CpuIsa> all{CpuIsa::baseline};
+  if (best_cpu_isa() == CpuIsa::avx512) all.push_back(CpuIsa::avx512);
+  return all;
+}
+
 struct RunOptions {
   i64 chunk = 64;
   CpuIsa isa = CpuIsa::baseline;

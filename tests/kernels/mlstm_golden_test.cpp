@@ -1,6 +1,8 @@
 // The golden vectors of spec §11: T = 8, K = 2, V = 3, chunks of 4; gates are given as pre-activations.
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "tests/kernels/mlstm_case.h"
 
 namespace xlstm {
@@ -46,8 +48,7 @@ Values pre_activation_gradient(Values d, double (*pre)(i64)) {
   return d;
 }
 
-TEST(MlstmGolden, ExponentialForward) {
-  const MlstmResult y = run_mlstm<double>(golden_case(true), {.chunk = 4});
+void expect_exponential_forward(const MlstmResult& y) {
   expect_near(y.h,
               {-0.300216992503, 0.076965270612,  0.435303751224,  -0.155369108682, 0.539816702992,  0.914482960621,
                -0.039635472552, 0.675104913667,  0.826083760446,  -0.282712752437, -0.145963765299, 0.424328090544,
@@ -68,8 +69,7 @@ TEST(MlstmGolden, ExponentialForward) {
   expect_near(y.m, {1.682252350816}, "m");
 }
 
-TEST(MlstmGolden, ExponentialBackward) {
-  const MlstmResult y = run_mlstm<double>(golden_case(true), {.chunk = 4});
+void expect_exponential_backward(const MlstmResult& y) {
   expect_near(y.dq,
               {-0.232046626844, -0.162480165858, -0.170962509897, -0.168406165146, -0.498916657645, -0.654789413150,
                -3.388938857048, -4.965232965723, -1.011342264764, -1.571000997858, -0.733459559374, -1.193205009933,
@@ -96,14 +96,16 @@ TEST(MlstmGolden, ExponentialBackward) {
               "df");
 }
 
-TEST(MlstmGolden, Sigmoid) {
-  const MlstmResult y = run_mlstm<double>(golden_case(false), {.chunk = 4});
+void expect_sigmoid_forward(const MlstmResult& y) {
   expect_near(row(y.h, 0, 3), {-0.135147648524, 0.034647190535, 0.195959188988}, "h 0");
   expect_near(row(y.h, 3, 3), {-0.113527399726, -0.100522391458, 0.119762701203}, "h 3");
   expect_near(row(y.h, 4, 3), {-0.116133641637, -0.502302662853, -0.272325403168}, "h 4");
   expect_near(row(y.h, 7, 3), {1.006008614738, -0.661815218926, -0.202973249497}, "h 7");
   expect_near(y.c, {-1.669587361559, 1.188382148907, 0.312022387467, -1.055498114220, 1.409478370060, 0.015679088476},
               "c");
+}
+
+void expect_sigmoid_backward(const MlstmResult& y) {
   expect_near(row(y.dq, 1, 2), {-0.276325790588, -0.243236595051}, "dq 1");
   expect_near(row(y.dq, 7, 2), {0.378456395050, -0.103999532300}, "dq 7");
   expect_near(row(y.dk, 1, 2), {-0.466042019990, 0.626883740577}, "dk 1");
@@ -118,6 +120,48 @@ TEST(MlstmGolden, Sigmoid) {
               {0, -0.018240899911, 0.027977703548, 0.556582528088, 0.871031161256, 0.405033901934, 0.057513498482,
                -0.006892549440},
               "df");
+}
+
+// Every chunk gives the printed values, 4 being the one that they were printed for and 8 the parallel form.
+void for_ops(bool normalize, const std::function<void(const MlstmResult&)>& expect) {
+  for (const CpuIsa isa : usable_isas())
+    for (const i64 chunk : {1, 3, 4, 8, 64}) {
+      SCOPED_TRACE(fmt::format("{}, chunk {}", name_of(isa), chunk));
+      expect(run_mlstm<double>(golden_case(normalize), {.chunk = chunk, .isa = isa}));
+    }
+}
+
+void for_references(bool normalize, const std::function<void(const MlstmResult&)>& expect) {
+  const auto check = [&](const char* form, auto&& f) {
+    SCOPED_TRACE(form);
+    expect(run_reference(golden_case(normalize), f));
+  };
+  check("recurrent", [](const auto& in) { return ref::mlstm_recurrent(in); });
+  check("stabilised", [](const auto& in) { return ref::mlstm_recurrent_stabilised(in); });
+  check("parallel", [](const auto& in) { return ref::mlstm_parallel(in); });
+  check("chunkwise", [](const auto& in) { return ref::mlstm_chunkwise(in, 3); });
+}
+
+TEST(MlstmGolden, ExponentialForward) {
+  for_ops(true, expect_exponential_forward);
+  for_references(true, expect_exponential_forward);
+}
+TEST(MlstmGolden, ExponentialBackward) { for_ops(true, expect_exponential_backward); }
+TEST(MlstmGolden, SigmoidForward) {
+  for_ops(false, expect_sigmoid_forward);
+  for_references(false, expect_sigmoid_forward);
+}
+TEST(MlstmGolden, SigmoidBackward) { for_ops(false, expect_sigmoid_backward); }
+
+TEST(MlstmGolden, Steps) {
+  for (const bool normalize : {true, false})
+    for (const CpuIsa isa : usable_isas()) {
+      const MlstmCase x = golden_case(normalize);
+      const MlstmResult y = run_mlstm_step<double>(x, {.isa = isa});
+      const MlstmResult want = run_mlstm<double>(x, {.chunk = 4});
+      expect_near(y.h, want.h, "h");
+      expect_near(y.c, want.c, "c");
+    }
 }
 
 // The exact gradient, through the denominator, is what the reference can do too: the proof that a head norm makes the
@@ -140,7 +184,18 @@ TEST(MlstmGolden, ExactGradientOfTheReference) {
   // the weight of eps depends on m; the printed values hold it constant, and so does the reference
   const Values di{-0.508624454939, 1.000708543366, 1.828318514285,  0.104128802818,
                   -0.086710494159, 0.058663563143, -0.312011557930, -0.073368762812};
-  for (std::size_t t = 0; t < 8; ++t) EXPECT_NEAR(gradient(in.log_i[t]), di[t], kDigits) << "di " << t;
+  const Values df{0,
+                  -0.013649845716,
+                  0.086747125347,
+                  0.734055298699,
+                  1.116736067227,
+                  0.762460125211,
+                  0.311349752963,
+                  0.002976437081};
+  for (std::size_t t = 0; t < 8; ++t) {
+    EXPECT_NEAR(gradient(in.log_i[t]), di[t], kDigits) << "di " << t;
+    EXPECT_NEAR(gradient(in.log_f[t]) * sigmoid(-f_pre(static_cast<i64>(t))), df[t], kDigits) << "df " << t;
+  }
 }
 
 }  // namespace

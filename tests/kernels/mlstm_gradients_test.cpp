@@ -51,16 +51,18 @@ MlstmResult complex_step(const MlstmCase& x) {
   return y;
 }
 
-void expect_gradients(const MlstmCase& x, const RunOptions& options, const MlstmResult& want, double tolerance) {
-  const MlstmResult got = run_mlstm<double>(x, options);
-  SCOPED_TRACE(fmt::format("chunk {}, {}", options.chunk, x.normalize ? "exp" : "sigmoid"));
-  EXPECT_LE(worst_error(got.dq, want.dq), tolerance) << "dq";
-  EXPECT_LE(worst_error(got.dk, want.dk), tolerance) << "dk";
-  EXPECT_LE(worst_error(got.dv, want.dv), tolerance) << "dv";
-  EXPECT_LE(worst_error(got.dlog_i, want.dlog_i), tolerance) << "dlog_i";
-  EXPECT_LE(worst_error(got.dlog_f, want.dlog_f), tolerance) << "dlog_f";
-  if (x.with_first) {
-    EXPECT_LE(worst_error(got.dfirst, want.dfirst), tolerance) << "dfirst";
+void expect_gradients(const MlstmCase& x, i64 chunk, const MlstmResult& want, double tolerance) {
+  for (const CpuIsa isa : usable_isas()) {
+    const MlstmResult got = run_mlstm<double>(x, {.chunk = chunk, .isa = isa});
+    SCOPED_TRACE(fmt::format("chunk {}, {}, {}", chunk, x.normalize ? "exp" : "sigmoid", name_of(isa)));
+    EXPECT_LE(worst_error(got.dq, want.dq), tolerance) << "dq";
+    EXPECT_LE(worst_error(got.dk, want.dk), tolerance) << "dk";
+    EXPECT_LE(worst_error(got.dv, want.dv), tolerance) << "dv";
+    EXPECT_LE(worst_error(got.dlog_i, want.dlog_i), tolerance) << "dlog_i";
+    EXPECT_LE(worst_error(got.dlog_f, want.dlog_f), tolerance) << "dlog_f";
+    if (x.with_first) {
+      EXPECT_LE(worst_error(got.dfirst, want.dfirst), tolerance) << "dfirst";
+    }
   }
 }
 
@@ -72,7 +74,7 @@ TEST(MlstmGradients, AreThoseOfTheDefinition) {
         if (with_resets)
           for (const i64 r : {3, 4, 9, 13, 20}) x.log_f[r * 2 + r % 2] = ref::kMinusInf;
         const MlstmResult want = complex_step(x);
-        for (const i64 chunk : {1, 2, 3, 5, 8, 13, 64}) expect_gradients(x, {.chunk = chunk}, want, 1e-12);
+        for (const i64 chunk : {1, 2, 3, 5, 8, 13, 64}) expect_gradients(x, chunk, want, 1e-12);
       }
 }
 
@@ -82,7 +84,7 @@ TEST(MlstmGradients, OfTheLastStateAlone) {
     MlstmCase x = random_case(1, 11, 2, 4, 3, normalize, 12, true);
     std::fill(x.dh.begin(), x.dh.end(), 0.0);
     const MlstmResult want = complex_step(x);
-    for (const i64 chunk : {1, 4, 11}) expect_gradients(x, {.chunk = chunk}, want, 1e-12);
+    for (const i64 chunk : {1, 4, 11}) expect_gradients(x, chunk, want, 1e-12);
   }
 }
 
@@ -90,7 +92,7 @@ TEST(MlstmGradients, LargerThanATile) {
   for (const bool normalize : {true, false}) {
     const MlstmCase x = random_case(1, 36, 1, 17, 18, normalize, 13, true);
     const MlstmResult want = complex_step(x);
-    for (const i64 chunk : {16, 33, 36}) expect_gradients(x, {.chunk = chunk}, want, 1e-12);
+    for (const i64 chunk : {16, 33, 36}) expect_gradients(x, chunk, want, 1e-12);
   }
 }
 

@@ -17,8 +17,13 @@ constexpr i64 kSequences = 2, kLength = 5, kRows = kSequences * kLength;
 
 ModelConfig tiny(InputGate gate) {
   ModelConfig cfg{.vocab_size = 9, .embedding_dim = 6, .num_blocks = 1, .output_logit_soft_cap = 3};
-  cfg.mixer = {.input_gate = gate, .num_heads = 2, .qk_dim_factor = 1 / 1.5, .gate_soft_cap = 4, .chunk_size = 3,
-               .eps = 0, .cell_norm_eps = 0};
+  cfg.mixer = {.input_gate = gate,
+               .num_heads = 2,
+               .qk_dim_factor = 1 / 1.5,
+               .gate_soft_cap = 4,
+               .chunk_size = 3,
+               .eps = 0,
+               .cell_norm_eps = 0};
   cfg.ffn = {.proj_factor = 1.3, .round_up_to = 5};
   return cfg;
 }

@@ -174,10 +174,48 @@ MlstmOutput<S> mlstm_chunkwise(const MlstmInput<S>& in, i64 L, Denominator mode 
   return out;
 }
 
-// The quadratic form over the whole sequence (spec §3.1): one chunk.
+// The quadratic form over the whole sequence (spec §3.1): H = (P / (N + eps)) V with P = K^-1/2 Q K^T o D. The first
+// state is a token before all others, with a matrix in place of k v^T.
 template <class S>
 MlstmOutput<S> mlstm_parallel(const MlstmInput<S>& in, Denominator mode = Denominator::constant) {
-  return mlstm_chunkwise(in, in.T, mode);
+  const MlstmState<S> first = initial_state(in);
+  MlstmOutput<S> out{std::vector<S>(in.T * in.V), {}, {}, {}};
+  std::vector<S> D(in.T + 1);  // of one row t: D[0] of the first state, D[s + 1] of token s
+  for (i64 t = 0; t < in.T; ++t) {
+    S sum = first.m;
+    for (i64 u = 0; u <= t; ++u) sum += in.log_f[u];
+    D[0] = sum;
+    for (i64 s = 0; s <= t; ++s) D[s + 1] = log_weight(in, t, s);
+    double m = in.normalize ? kMinusInf : 0;
+    if (in.normalize)
+      for (i64 s = 0; s <= t + 1; ++s) m = std::max(m, re(D[s]));
+    for (i64 s = 0; s <= t + 1; ++s) D[s] = re(D[s]) == kMinusInf ? S(0) : exponential(D[s] - m);
+
+    S r = D[0] * query(in, t, first.n, 1, 0);
+    std::vector<S> numerator(in.V);
+    for (i64 e = 0; e < in.V; ++e) numerator[e] = D[0] * query(in, t, first.c, in.V, e);
+    for (i64 s = 0; s <= t; ++s) {
+      const std::vector<S> key(in.k.begin() + s * in.K, in.k.begin() + (s + 1) * in.K);
+      const S P = D[s + 1] * query(in, t, key, 1, 0);
+      r += P;
+      for (i64 e = 0; e < in.V; ++e) numerator[e] += P * in.v[s * in.V + e];
+    }
+    const S n = in.normalize ? denominator_of(r, std::exp(-m), mode) : S(1);
+    for (i64 e = 0; e < in.V; ++e) out.h[t * in.V + e] = numerator[e] / (in.normalize ? n + in.eps : S(1));
+    out.denominator.push_back(re(n));
+    out.max.push_back(m);
+  }
+  // D is the last row's: what is left of every token at the end.
+  out.last = first;
+  out.last.m = out.max.back();
+  for (S& x : out.last.c) x *= D[0];
+  for (S& x : out.last.n) x *= D[0];
+  for (i64 s = 0; s < in.T; ++s)
+    for (i64 d = 0; d < in.K; ++d) {
+      out.last.n[d] += D[s + 1] * in.k[s * in.K + d];
+      for (i64 e = 0; e < in.V; ++e) out.last.c[d * in.V + e] += D[s + 1] * in.k[s * in.K + d] * in.v[s * in.V + e];
+    }
+  return out;
 }
 
 }  // namespace xlstm::ref

@@ -9,10 +9,10 @@
 namespace xlstm {
 
 // Words that break parsers of numbers and of nested text.
-inline const std::vector<std::string> kJsonWords = {"null", "-1",  "1e99", "99999999999999999999", "[]", "{}",  "\"\"",
+inline const std::vector<std::string> kJsonWords = {"null", "-1",  "1e99", "99999999999999999999", "[]",  "{}",  "\"\"",
                                                     "true", "{\"", "[[[[", "9223372036854775807",  "\\u", "\xFF"};
-inline const std::vector<std::string> kYamlWords = {": ", "- ", "&a", "*a", "!!", "{",  "}",  "[",  "]",   "\t",
-                                                    "#",  "|",  ">",  "'",  "\"", "\n", "~",  "<<: *a", "1e999", "%"};
+inline const std::vector<std::string> kYamlWords = {": ", "- ", "&a", "*a", "!!", "{",  "}", "[",      "]",     "\t",
+                                                    "#",  "|",  ">",  "'",  "\"", "\n", "~", "<<: *a", "1e999", "%"};
 
 // One to four edits: a byte replaced, bits flipped, a stretch removed, repeated or replaced by a word, or all cut off.
 inline std::string mutated(std::string text, const std::vector<std::string>& words, std::uint64_t round) {

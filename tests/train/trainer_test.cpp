@@ -162,5 +162,68 @@ TEST(Trainer, HalfWrittenMetricsAreMended) {
   EXPECT_EQ(metric(dir.path(), "loss").size(), 12u);
 }
 
+TEST(Trainer, TheLastSaveWaitsForRoomOnTheDisk) {
+  TempDir reference, full;
+  ASSERT_EQ(run_in(reference.path(), tiny_run()), RunOutcome::finished);
+  TrainConfig cfg = tiny_run();
+  cfg.checkpoint.every = 0;
+  cfg.data.validation = "";
+  cfg.resolve();
+  Trainer trainer(full.path(), cfg, {"test"});
+  int refused = 0;
+  const HookScope full_disk([&](const char* call) {
+    return trainer.progression().step == 12 && std::string(call) == "fsync" && refused++ < 2 ? ENOSPC : 0;
+  });
+  EXPECT_EQ(trainer.run(std::nullopt), RunOutcome::finished);
+  EXPECT_GE(refused, 2);
+  EXPECT_EQ(final_weights(full.path()), final_weights(reference.path()));
+}
+
+// A copy of the data set in which one id of `part` is beyond the vocabulary; only reading it tells.
+void copy_with_bad_id(const fs::path& to, const std::string& part) {
+  fs::copy(tiny_dataset(), to, fs::copy_options::recursive);
+  const fs::path shard = to / part / "shard_00000.tokens";
+  std::string bytes = read_file(shard);
+  const std::size_t at = bytes.size() / 4 * 2;
+  bytes[at] = bytes[at + 1] = '\xff';
+  write_text(shard, bytes);
+}
+
+TEST(Trainer, BadValidationDataEndsNoRun) {
+  TempDir reference, dir;
+  ASSERT_EQ(run_in(reference.path(), tiny_run()), RunOutcome::finished);
+  copy_with_bad_id(dir / "data", "validation");
+  TrainConfig cfg = tiny_run();
+  cfg.data.validation = (dir / "data").string();
+  cfg.eval.batches = 0;
+  ASSERT_EQ(run_in(dir / "run", cfg), RunOutcome::finished);
+  EXPECT_EQ(final_weights(dir / "run"), final_weights(reference.path()));
+  EXPECT_TRUE(metric(dir / "run", "validation_loss").empty());
+}
+
+TEST(Trainer, BadTrainingDataEndsTheRunButLosesNothing) {
+  TempDir dir;
+  copy_with_bad_id(dir / "data", "train");
+  TrainConfig cfg = tiny_run();
+  cfg.train.steps = 1000;
+  cfg.data.train = (dir / "data").string();
+  cfg.checkpoint.every = 0;
+  EXPECT_THAT(user_error_of([&] { run_in(dir / "run", cfg); }), testing::HasSubstr("outside the vocabulary"));
+  const i64 steps = static_cast<i64>(metric(dir / "run", "loss").size());
+  EXPECT_GT(steps, 0);
+  EXPECT_EQ(open_newest_checkpoint(dir / "run").step(), steps);
+}
+
+TEST(Trainer, AMissingLastEvaluationIsMadeUpFor) {
+  TempDir dir;
+  ASSERT_EQ(run_in(dir.path(), tiny_run()), RunOutcome::finished);
+  const std::string whole = read_file(dir / "metrics.jsonl");
+  write_text(dir / "metrics.jsonl", whole.substr(0, whole.rfind('\n', whole.size() - 2) + 1));
+  ASSERT_EQ(run_in(dir.path(), tiny_run()), RunOutcome::finished);
+  EXPECT_EQ(read_file(dir / "metrics.jsonl"), whole);
+  ASSERT_EQ(run_in(dir.path(), tiny_run()), RunOutcome::finished);
+  EXPECT_EQ(read_file(dir / "metrics.jsonl"), whole);
+}
+
 }  // namespace
 }  // namespace xlstm
