@@ -1,5 +1,10 @@
 // xlstm doctor
+#include <unistd.h>
+
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "core/memory.h"
 #include "core/parallel.h"
@@ -26,15 +31,49 @@ Json features() {
   return found;
 }
 
+// What a line "key: value" of a file under /proc says; "" when there is none.
+std::string proc_value(const fs::path& path, const std::string& key) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with(key)) return line.substr(line.find_first_not_of(" \t", key.size()));
+  return "";
+}
+
+// As the driver's own files tell them, without linking to it.
+Json gpus() {
+  Json found = Json::array();
+  std::error_code none;
+  for (const auto& gpu : fs::directory_iterator("/proc/driver/nvidia/gpus", none))
+    found.push_back(proc_value(gpu.path() / "information", "Model:"));
+  return found;
+}
+
+// Where the shell would find a program; null when it would not.
+Json find_program(const std::string& name) {
+  std::istringstream path(std::getenv("PATH") ? std::getenv("PATH") : "");
+  for (std::string dir; std::getline(path, dir, ':');)
+    if (access((dir + "/" + name).c_str(), X_OK) == 0) return dir + "/" + name;
+  return nullptr;
+}
+
+std::string or_none(const Json& j) { return j.is_string() ? j.get<std::string>() : "not found"; }
+
 // What would make this machine faster or is missing, with what to do about it.
 Json advice() {
   Json lines = Json::array();
   if (best_cpu_isa() == CpuIsa::baseline)
     lines.push_back("no AVX-512: the kernels run with AVX2, at about half the speed per core");
   if (has_processor_flag("amx_bf16")) lines.push_back("this processor has AMX, which run.precision=f32 does not use");
-  lines.push_back("no GPU support in this build: run.device=cpu is the only choice");
+  if (gpus().empty())
+    lines.push_back("no NVIDIA driver is loaded; this build computes on the CPU in any case (run.device=cpu)");
+  else
+    lines.push_back("there is a GPU, but this build computes on the CPU alone (run.device=cpu)");
   if (fs::space(".").available < (std::uintmax_t{5} << 30))
-    lines.push_back("less than 5 GiB of disk are free here: checkpoints need room");
+    lines.push_back(
+        "less than 5 GiB of disk are free here; a checkpoint takes 12 bytes per parameter: see 'xlstm plan'");
+  if (sysconf(_SC_NPROCESSORS_ONLN) > usable_cores())
+    lines.push_back(fmt::format("{} of {} cores may be used (affinity or cgroup quota)", usable_cores(),
+                                sysconf(_SC_NPROCESSORS_ONLN)));
   return lines;
 }
 
@@ -44,6 +83,10 @@ void print_doctor(bool as_json) {
   const i64 memory = available_memory_bytes(), disk = static_cast<i64>(fs::space(".").available);
   const double gemm = measure_gemm_flops(best_cpu_isa(), 0.5), copy = measure_copy_bytes(best_cpu_isa(), 0.3);
   j["processor_features"] = features();
+  j["gpus"] = gpus();
+  j["nvidia_driver"] = proc_value("/proc/driver/nvidia/version", "NVRM version:");
+  j["nvcc"] = find_program("nvcc");
+  j["mpirun"] = find_program("mpirun");
   j["disk_available_bytes"] = disk;
   j["gemm_flops"] = gemm;
   j["copy_bytes_per_second"] = copy;
@@ -59,6 +102,11 @@ void print_doctor(bool as_json) {
   row("kernels", fmt::format("{}, oneDNN {}", name_of(best_cpu_isa()), j["onednn"].get<std::string>()));
   row("memory", human_bytes(memory) + " available");
   row("disk here", human_bytes(disk) + " free");
+  std::string gpu_names;
+  for (const Json& gpu : j["gpus"]) gpu_names += (gpu_names.empty() ? "" : ", ") + gpu.get<std::string>();
+  row("GPUs", gpu_names.empty() ? "none found" : gpu_names + "; driver " + j["nvidia_driver"].get<std::string>());
+  row("CUDA compiler", or_none(j["nvcc"]));
+  row("mpirun", or_none(j["mpirun"]));
   row("matrix products", fmt::format("{:.0f} GF/s in f32 (measured)", gemm / 1e9));
   row("memory copy", fmt::format("{:.1f} GB/s read and written (measured)", copy / 1e9));
   for (const Json& line : j["advice"]) row("note", line.get<std::string>());
