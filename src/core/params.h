@@ -52,13 +52,32 @@ class ParamStore {
     for (const ParamPart& part : parts) rows += part.rows;
     const Param whole{values_.alloc(parts[0].name, dtype_, rows, cols),
                       grads_.alloc(parts[0].name, dtype_, rows, cols)};
+    allocations_.push_back({rows, cols, static_cast<i64>(parts.size())});
     i64 at = 0;
     for (ParamPart& part : parts) {
-      const Param slice = part_of(whole, at, at + part.rows);
-      infos_.push_back({std::move(part.name), slice, part.init, decay});
-      at += part.rows;
+      const i64 end = at + part.rows;
+      infos_.push_back(
+          {std::move(part.name), {part_of(whole.value, at, end), part_of(whole.grad, at, end)}, part.init, decay});
+      at = end;
     }
     return whole;
+  }
+
+  // One tensor per parameter, in the order of all() and laid out as the values are: what the optimizer keeps of a flat
+  // span of parameters is the same flat span of this.
+  std::vector<Tensor> alloc_like(Arena& arena, DType dtype) const {
+    std::vector<Tensor> out;
+    for (const Allocation& a : allocations_) {
+      const Tensor whole = arena.alloc(infos_[out.size()].name, dtype, a.rows, a.cols);
+      i64 at = 0;
+      for (i64 part = 0; part < a.parts; ++part) {
+        const Tensor value = infos_[out.size()].param.value;
+        const i64 end = at + value.size() / a.cols;
+        out.push_back(part_of(whole, at, end));
+        at = end;
+      }
+    }
+    return out;
   }
 
   const std::vector<ParamInfo>& all() const { return infos_; }
@@ -71,16 +90,21 @@ class ParamStore {
   }
 
  private:
+  struct Allocation {
+    i64 rows, cols, parts;
+  };
+
   // Part of a column is a vector, (1, n), as biases are.
-  static Param part_of(const Param& whole, i64 begin, i64 end) {
-    const Tensor value = whole.value.slice_rows(begin, end), grad = whole.grad.slice_rows(begin, end);
-    return whole.value.cols == 1 ? Param{value.flat(), grad.flat()} : Param{value, grad};
+  static Tensor part_of(const Tensor& whole, i64 begin, i64 end) {
+    const Tensor part = whole.slice_rows(begin, end);
+    return whole.cols == 1 ? part.flat() : part;
   }
 
   Arena& values_;
   Arena& grads_;
   DType dtype_;
   std::vector<ParamInfo> infos_;
+  std::vector<Allocation> allocations_;
 };
 
 }  // namespace xlstm

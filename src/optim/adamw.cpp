@@ -15,11 +15,9 @@ void OptimizerConfig::check() const {
 }
 
 AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state) : cfg_(cfg), params_(params) {
-  for (const ParamInfo& info : params.all()) {
-    const Tensor w = info.param.value;
-    const DType t = stat_type(w.dtype);
-    moments_.push_back({state.alloc(info.name, t, w.rows, w.cols), state.alloc(info.name, t, w.rows, w.cols)});
-  }
+  const DType t = stat_type(params.dtype());
+  const std::vector<Tensor> m = params.alloc_like(state, t), v = params.alloc_like(state, t);
+  for (std::size_t i = 0; i < m.size(); ++i) moments_.push_back({m[i], v[i]});
 }
 
 void AdamW::step(Context& ctx, double lr, double grad_scale, i64 t) const {

@@ -61,8 +61,6 @@ void TrainConfig::resolve() {
   require_at_least(eval.batches, 0, "eval.batches");
   require_at_least(guard.max_skips, 0, "guard.max_skips");
   require_at_least(log.every, 1, "log.every");
-  if (run.device == DeviceChoice::cuda) throw user_error("run.device: cuda is not part of this build; use auto or cpu");
-  if (run.precision == Precision::bf16) throw user_error("run.precision: bf16 is not available on the CPU; use f32");
   if (micro_batch_rows() > kMost)
     throw user_error("train.micro_batch_size: {} x context_length {} tokens at once; at most {} are possible",
                      train.micro_batch_size, train.context_length, kMost);
@@ -74,11 +72,17 @@ void TrainConfig::resolve() {
   resolve_batch(*this);
 }
 
+void TrainConfig::check_trainable_here() const {
+  if (run.device == DeviceChoice::cuda) throw user_error("run.device: cuda is not part of this build; use auto or cpu");
+  if (run.precision == Precision::bf16) throw user_error("run.precision: bf16 is not available on the CPU; use f32");
+}
+
 TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments) {
   ConfigTree tree = ConfigTree::from_file(path);
   for (const std::string& assignment : assignments) tree.set(assignment);
   TrainConfig config = read_config<TrainConfig>(tree);
   config.resolve();
+  config.check_trainable_here();
   return config;
 }
 

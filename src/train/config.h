@@ -117,6 +117,8 @@ struct TrainConfig {
 
   // Fills in what 0 leaves open, and refuses what does not fit together (UserError naming the keys).
   void resolve();
+  // Refuses what this build or machine cannot train with. A model that was trained elsewhere can still be read here.
+  void check_trainable_here() const;
 
   i64 micro_batches() const { return train.batch_size / train.micro_batch_size; }  // of one update
   i64 micro_batches_per_slot() const { return micro_batches() / parallel.reduction_slots; }
@@ -137,7 +139,7 @@ void visit(auto& v, TrainConfig& c) {
   v("log", c.log);
 }
 
-// From a YAML file and `--set key=value` assignments, resolved.
+// From a YAML file and `--set key=value` assignments, resolved, and checked to be trainable here.
 TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments);
 
 }  // namespace xlstm

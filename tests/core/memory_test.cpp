@@ -119,6 +119,25 @@ TEST(Params, FusedParts) {
   EXPECT_FALSE(all[0].decay);
 }
 
+TEST(Params, WhatIsAllocatedLikeThemHasTheirLayout) {
+  const Buffer memory(1 << 15), moments_memory(1 << 14);
+  Arena values("values", memory.data(), 1 << 14), grads("grads", memory.data() + (1 << 14), 1 << 14);
+  Arena moments("moments", moments_memory.data(), 1 << 14);
+  ParamStore store(values, grads, DType::f32);
+  store.add("norm", 1, 7, Init::ones(), false);
+  store.add_fused({{"q", 3, Init::zeros()}, {"k", 2, Init::zeros()}}, 5, true);
+  store.add_fused({{"i", 3, Init::zeros()}, {"f", 3, Init::zeros()}}, 1, false);
+  const std::vector<Tensor> m = store.alloc_like(moments, DType::f32);
+  ASSERT_EQ(m.size(), store.all().size());
+  EXPECT_EQ(moments.peak(), values.peak());
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    const Tensor value = store.all()[i].param.value;
+    EXPECT_EQ(m[i].data - moments.base(), value.data - values.base()) << store.all()[i].name;
+    EXPECT_EQ(m[i].rows, value.rows);
+    EXPECT_EQ(m[i].cols, value.cols);
+  }
+}
+
 // Its tasks must not throw (core/parallel.h); each is done once, by whatever number of threads.
 TEST(Parallel, EveryTaskOnce) {
   for (const int threads : {1, 2, 5}) {
