@@ -55,6 +55,11 @@ std::string problem_with(const CLI::App& command, const CLI::ParseError& e) {
   return e.what();
 }
 
+int failed(int code, const std::string& message) {
+  log_error("{}", one_line(message));
+  return code;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Pretrains xLSTM language models: text, tokens, training, evaluation, samples.", "xlstm");
   app.set_version_flag("--version", program_version());
@@ -76,22 +81,17 @@ int run(int argc, char** argv) {
     return app.exit(e);  // --help, --version
   } catch (const CLI::ParseError& e) {
     const auto [command, name] = named_command(app);
-    log_error("{} (see '{} --help')", problem_with(*command, e), name);
-    return 2;
+    return failed(2, fmt::format("{} (see '{} --help')", problem_with(*command, e), name));
   } catch (const ExitCode& e) {
     return e.code;
   } catch (const UserError& e) {
-    log_error("{}", e.what());
-    return 2;
+    return failed(2, e.what());
   } catch (const fs::filesystem_error& e) {
-    log_error("{}: {}", e.path1().string(), e.code().message());
-    return 2;
+    return failed(2, fmt::format("{}: {}", e.path1().string(), e.code().message()));
   } catch (const std::bad_alloc&) {
-    log_error("out of memory; 'xlstm plan' shows where it would go");
-    return 1;
+    return failed(1, "out of memory; 'xlstm plan' shows where it would go");
   } catch (const std::exception& e) {
-    log_error("internal error: {}", e.what());
-    return 1;
+    return failed(1, fmt::format("internal error: {}", e.what()));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace xlstm {
@@ -13,8 +14,12 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Line ends and other control characters as a string literal has them: "\\n".
+std::string one_line(std::string_view text);
+
+// Names and values that users chose stand in messages: whatever they hold, the message is one line.
 struct UserError : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit UserError(const std::string& message) : std::runtime_error(one_line(message)) {}
 };
 
 // throw user_error("{}: expected {} tokens, found {}", path, want, have);
