@@ -1,5 +1,7 @@
 #include "core/json.h"
 
+#include "core/hash.h"
+
 namespace xlstm {
 
 Json read_json(const fs::path& path) {
@@ -15,6 +17,19 @@ Json read_json(const fs::path& path) {
 
 std::string to_text(const Json& json, int indent) {
   return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
+std::string sealed(Json object) {
+  const std::string text = to_text(object);
+  object["checksum"] = xxh3_hex(text.data(), text.size());
+  return to_text(object, 1) + "\n";
+}
+
+Json unsealed(const std::string& text) {
+  Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return nullptr;
+  object.erase("checksum");
+  return sealed(object) == text ? object : Json(nullptr);
 }
 
 }  // namespace xlstm

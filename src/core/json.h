@@ -13,6 +13,11 @@ Json read_json(const fs::path& path);  // UserError with the path and the byte o
 // On one line, or indented. Paths and prompts may hold bytes that are not UTF-8: U+FFFD stands for them.
 std::string to_text(const Json& json, int indent = -1);
 
+// An object as indented text with a checksum over itself, and back: without the checksum, or null when the text is not
+// exactly what was sealed.
+std::string sealed(Json object);
+Json unsealed(const std::string& text);
+
 // The field of an object, or a UserError that names file and key.
 template <class T>
 T json_field(const Json& object, const char* key, const fs::path& path) {
