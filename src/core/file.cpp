@@ -33,6 +33,17 @@ int open_or_throw(const fs::path& path, int flags, std::string_view doing) {
   return fd;
 }
 
+// False when another process has moved the file away between our opening and our locking it: it was in use then.
+bool is_still_at(const fs::path& path, int fd) {
+  struct stat held {
+  }, there{};
+  if (fstat(fd, &held) == 0 && stat(path.c_str(), &there) == 0 && held.st_dev == there.st_dev &&
+      held.st_ino == there.st_ino)
+    return true;
+  errno = EWOULDBLOCK;
+  return false;
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path) {
@@ -93,10 +104,18 @@ void rename_path(const fs::path& from, const fs::path& to) {
 void exchange_paths(const fs::path& a, const fs::path& b) {
   if (allowed("exchange") && renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0) return;
   if (errno != EINVAL && errno != ENOSYS) throw system_error("replace", b);
-  const fs::path aside = b.string() + ".tmp-exchange";
+  const fs::path aside = b.string() + std::string(kExchangeSuffix);
   rename_path(b, aside);
-  rename_path(a, b);
-  rename_path(aside, a);
+  bool replaced = false;
+  try {
+    rename_path(a, b);
+    replaced = true;
+    rename_path(aside, a);
+  } catch (...) {  // back to how it was
+    if (replaced) rename(b.c_str(), a.c_str());
+    rename(aside.c_str(), b.c_str());
+    throw;
+  }
 }
 
 void remove_tree(const fs::path& path) {
@@ -193,18 +212,24 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 FileLock::FileLock(const fs::path& path, std::string_view what) : fd_(open_or_throw(path, O_RDWR | O_CREAT, "lock")) {
-  if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    char owner[32] = {};
-    const ssize_t got = pread(fd_, owner, sizeof owner - 1, 0);
-    ::close(std::exchange(fd_, -1));
-    throw user_error("{} is in use by process {}; wait for it to end, or choose another", what, got > 0 ? owner : "?");
-  }
   const std::string pid = std::to_string(getpid());
-  if (ftruncate(fd_, 0) != 0 || pwrite(fd_, pid.data(), pid.size(), 0) < 0) throw system_error("lock", path);
+  if (allowed("lock") && flock(fd_, LOCK_EX | LOCK_NB) == 0 && is_still_at(path, fd_) && ftruncate(fd_, 0) == 0 &&
+      pwrite(fd_, pid.data(), pid.size(), 0) >= 0)
+    return;
+  const int why = errno;
+  char owner[32] = {};
+  const ssize_t got = pread(fd_, owner, sizeof owner - 1, 0);
+  ::close(fd_);
+  errno = why;
+  if (why != EWOULDBLOCK) throw system_error("lock", path);
+  throw user_error("{} is in use by process {}; wait for it to end, or choose another", what, got > 0 ? owner : "?");
 }
 
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
+FileLock::~FileLock() { ::close(fd_); }
+
+bool FileLock::made(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored) && read_file(path).find_first_not_of("0123456789") == std::string::npos;
 }
 
 }  // namespace xlstm

@@ -21,7 +21,12 @@ void write_file_atomically(const fs::path& path, std::string_view content);
 void fsync_directory(const fs::path& dir);
 void make_directory(const fs::path& dir);  // and the ones above it
 void rename_path(const fs::path& from, const fs::path& to);
-void exchange_paths(const fs::path& a, const fs::path& b);  // atomic where the file system offers it
+
+// Atomic where the file system offers it. Elsewhere three renames: whoever is killed between them may leave nothing at
+// `b`, and what was there under its name + kExchangeSuffix.
+void exchange_paths(const fs::path& a, const fs::path& b);
+inline constexpr std::string_view kExchangeSuffix = ".tmp-exchange";
+
 void remove_tree(const fs::path& path);
 
 // For tests alone: asked before every call above and below that changes the disk ("write", "fsync", "rename", ...).
@@ -80,10 +85,14 @@ class MappedFile {
 // Holds an advisory lock on a file for as long as it lives; the lock of a dead process is gone with it.
 class FileLock {
  public:
-  explicit FileLock(const fs::path& path, std::string_view what);  // UserError "... is in use by process 123"
+  // UserError "... is in use by process 123", or with the system's reason where files cannot be locked.
+  explicit FileLock(const fs::path& path, std::string_view what);
   ~FileLock();
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;
+
+  // Whether a file is one that a FileLock holds or has left, and not somebody's file of that name.
+  static bool made(const fs::path& path);
 
  private:
   int fd_ = -1;

@@ -35,10 +35,14 @@ std::vector<std::string> names_in(const fs::path& dir) {
   return names;
 }
 
-std::vector<i64> steps_in(const fs::path& dir) {
+// Newest first. With a suffix: of the folders whose names end so.
+std::vector<i64> steps_in(const fs::path& dir, std::string_view suffix = "") {
   std::vector<i64> steps;
-  for (const std::string& name : names_in(dir))
-    if (const auto step = step_of_name(name); step && name == name_of_step(*step)) steps.push_back(*step);
+  for (const std::string& name : names_in(dir)) {
+    if (!name.ends_with(suffix)) continue;
+    const std::string whole = name.substr(0, name.size() - suffix.size());
+    if (const auto step = step_of_name(whole); step && whole == name_of_step(*step)) steps.push_back(*step);
+  }
   std::sort(steps.rbegin(), steps.rend());
   return steps;
 }
@@ -60,12 +64,24 @@ void move_into_place(const fs::path& aside, const fs::path& folder) {
   fsync_directory(folder.parent_path());
 }
 
+// What a process left aside that was killed inside exchange_paths: the only copy when nothing has its name.
+void put_back_exchanged(const fs::path& dir) {
+  for (const i64 step : steps_in(dir, kExchangeSuffix)) {
+    const fs::path folder = dir / name_of_step(step), aside = folder.string() + std::string(kExchangeSuffix);
+    if (!fs::exists(folder)) rename_path(aside, folder);
+  }
+}
+
 // Says so when LATEST names something else than what is there: somebody copied or deleted by hand.
 void check_latest(const fs::path& dir, const fs::path& newest) {
   std::error_code failed;
   const fs::path latest = dir / kLatest;
   if (!fs::exists(latest, failed)) return;
-  std::string name = read_file(latest);
+  std::string name;
+  try {
+    name = read_file(latest);
+  } catch (const UserError&) {  // a folder, say: as good as a wrong name
+  }
   while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
   if (!step_of_name(name) || !fs::exists(dir / name, failed))
     log_warning("{} does not name a checkpoint that is there; the newest is {}", latest.string(),
@@ -134,18 +150,24 @@ i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const
     fs::remove_all(aside, ignored);
     throw;
   }
-  try {
-    remove_tree(aside);
-    write_file_atomically(dir / kLatest, folder.filename().string() + "\n");
+  const auto tidy = [&](auto&& action) {
+    try {
+      action();
+    } catch (const UserError& e) {
+      log_warning("{} is saved, but tidying up failed: {}", folder.string(), e.what());
+    }
+  };
+  tidy([&] { remove_tree(aside); });
+  tidy([&] { write_file_atomically(dir / kLatest, folder.filename().string() + "\n"); });
+  tidy([&] {
     for (const i64 step : steps_to_remove(steps_in(dir), rotation, content.step))
       remove_checkpoint(dir / name_of_step(step));
-  } catch (const UserError& e) {
-    log_warning("{} is saved, but tidying up failed: {}", folder.string(), e.what());
-  }
+  });
   return bytes;
 }
 
 void remove_leftovers(const fs::path& dir) {
+  put_back_exchanged(dir);
   for (const std::string& name : names_in(dir))
     if (name.find(kTemporary) != std::string::npos && (name.starts_with(kPrefix) || name.starts_with(kLatest)))
       remove_tree(dir / name);

@@ -25,7 +25,8 @@ std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotatio
 // again. Returns the bytes written.
 i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const Rotation& rotation);
 
-// Removes what a process that was killed while it saved or rotated has left. For the one process that saves.
+// Removes what a process that was killed while it saved or rotated has left, and gives a checkpoint that it had moved
+// aside its name back. For the one process that saves.
 void remove_leftovers(const fs::path& dir);
 
 // "no checkpoint in ...", for whoever cannot go on without one.

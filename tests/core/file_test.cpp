@@ -2,6 +2,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
+
 #include "core/hash.h"
 #include "core/json.h"
 #include "tests/core/support.h"
@@ -94,6 +97,37 @@ TEST_F(Files, Exchange) {
   EXPECT_THAT(names(), testing::ElementsAre("a"));
 }
 
+// Where the file system does not exchange: the same by three renames, and as it was when one of them fails.
+TEST_F(Files, ExchangeByRenames) {
+  for (const int failing : {0, 1, 2, 3}) {
+    SCOPED_TRACE(failing);
+    write_file_atomically(path("a"), "new");
+    write_file_atomically(path("b"), "old");
+    int renames = 0;
+    file_call_hook = [&](const char* call) {
+      return std::string(call) == "exchange" ? EINVAL : std::string(call) == "rename" && ++renames == failing ? EIO : 0;
+    };
+    EXPECT_EQ(error_of([&] { exchange_paths(path("a"), path("b")); }).empty(), failing == 0);
+    file_call_hook = nullptr;
+    EXPECT_EQ(read_file(path("a")), failing == 0 ? "old" : "new");
+    EXPECT_EQ(read_file(path("b")), failing == 0 ? "new" : "old");
+    EXPECT_THAT(names(), testing::UnorderedElementsAre("a", "b"));
+  }
+}
+
+TEST_F(Files, SealedJsonIsWholeOrNothing) {
+  const Json object{{"name", "a\xff"}, {"list", {1, 2.5, nullptr}}};
+  const std::string text = sealed(object);
+  EXPECT_EQ(unsealed(text)["list"], object["list"]);
+  EXPECT_FALSE(unsealed(text).contains("checksum"));
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    std::string damaged = text;
+    damaged[i] = static_cast<char>(damaged[i] ^ 1);
+    EXPECT_TRUE(unsealed(damaged).is_null()) << i;
+    EXPECT_TRUE(unsealed(text.substr(0, i)).is_null()) << i;
+  }
+}
+
 TEST_F(Files, JsonErrorsNameTheByte) {
   write_file_atomically(path("a"), "{\"x\": 1, oops}");
   EXPECT_THAT(error_of([&] { read_json(path("a")); }), AllOf(HasSubstr(path("a").string()), HasSubstr("byte 10")));
@@ -125,6 +159,36 @@ TEST_F(Files, ALockIsOfOneProcess) {
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(error_of([&] { FileLock after(path("lock"), "the folder"); }), "");
+}
+
+TEST_F(Files, ALockThatCannotBeTakenSaysWhy) {
+  for (const int why : {ENOLCK, EOPNOTSUPP}) {
+    file_call_hook = [&](const char* call) { return std::string(call) == "lock" ? why : 0; };
+    EXPECT_THAT(error_of([&] { FileLock lock(path("lock"), "the folder"); }),
+                AllOf(HasSubstr("cannot lock " + path("lock").string()), HasSubstr(std::strerror(why))));
+  }
+}
+
+// A lock that its owner moves away while another waits at the door is not the lock of that place any more.
+TEST_F(Files, ALockThatWasMovedAwayIsInUse) {
+  file_call_hook = [&](const char* call) {
+    return std::string(call) == "lock" ? (fs::rename(path("lock"), path("moved")), 0) : 0;
+  };
+  EXPECT_THAT(error_of([&] { FileLock lock(path("lock"), "the folder"); }), HasSubstr("in use"));
+}
+
+TEST_F(Files, OurLocksAreKnown) {
+  { const FileLock lock(path("lock"), "the folder"); }
+  EXPECT_TRUE(FileLock::made(path("lock")));
+  write_file_atomically(path("lock"), "combination: 123");
+  EXPECT_FALSE(FileLock::made(path("lock")));
+  EXPECT_FALSE(FileLock::made(path("none")));
+  EXPECT_FALSE(FileLock::made(path("")));
+}
+
+TEST(Errors, AreOneLine) {
+  EXPECT_STREQ(user_error("{}: expected {}", "a\nb\t", "\x1b[1m\x7f Größe").what(),
+               "a\\nb\\t: expected \\x1b[1m\\x7f Größe");
 }
 
 // FIPS 180-4 and the xxHash project's own test of 128 bits without seed.

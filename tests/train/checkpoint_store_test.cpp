@@ -123,6 +123,11 @@ TEST_F(CheckpointStoreTest, LatestIsAHintAlone) {
   fs::remove(dir / "LATEST");
   EXPECT_EQ(what_is_wrong_after_loading(dir, step), "");
   EXPECT_EQ(step, 2);
+  fs::create_directories(dir / "LATEST/inside");
+  EXPECT_EQ(what_is_wrong_after_loading(dir, step), "");
+  EXPECT_EQ(step, 2);
+  save(3, {.keep = 1});  // which also rotates
+  EXPECT_THAT(names(), ElementsAre("LATEST", "step_00000003"));
 }
 
 TEST_F(CheckpointStoreTest, LeftoversAreRemovedAndOtherFilesAreNot) {
@@ -194,16 +199,21 @@ TEST_F(CheckpointStoreTest, WhatTheDiskGarblesNeverGetsTheNameOfACheckpoint) {
   EXPECT_THAT(names(), ElementsAre("LATEST", "step_00000001"));
 }
 
+// Whether the file system exchanges two folders, or refuses as some do.
+enum class Exchange : std::uint8_t { offered, refused };
+
+int exchange_refused(const char* call) { return std::string_view(call) == "exchange" ? EINVAL : 0; }
+
 // Calls body() in a process of its own that is killed at the call-th call that changes the disk. True when it got to
 // the end before that.
 template <class F>
-bool survives(int call, F&& body) {
+bool survives(int call, Exchange exchange, F&& body) {
   const pid_t child = fork();
   if (child == 0) {
     int calls = 0;
-    file_call_hook = [&](const char*) {
+    file_call_hook = [&](const char* name) {
       if (++calls == call) _exit(9);
-      return 0;
+      return exchange == Exchange::refused ? exchange_refused(name) : 0;
     };
     body();
     _exit(0);
@@ -214,17 +224,22 @@ bool survives(int call, F&& body) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-TEST_F(CheckpointStoreTest, KilledAtAnyCallAGoodCheckpointIsThere) {
+class KilledTest : public CheckpointStoreTest, public testing::WithParamInterface<Exchange> {};
+INSTANTIATE_TEST_SUITE_P(FileSystems, KilledTest, testing::Values(Exchange::offered, Exchange::refused),
+                         [](const auto& p) { return p.param == Exchange::offered ? "exchange" : "renames"; });
+
+TEST_P(KilledTest, AtAnyCallAGoodCheckpointIsThere) {
   const Rotation rotation{.keep = 1};
   i64 oldest_allowed = 1, step = 0;
   save(1, rotation);
   for (int call = 1;; ++call) {
     // The save at 2 removes the one at 1; the second save at 2 replaces the first.
-    const bool complete = survives(call, [&] {
+    const bool complete = survives(call, GetParam(), [&] {
       remove_leftovers(dir);
       save(2, rotation);
       save(2, rotation);
     });
+    if (GetParam() == Exchange::refused) remove_leftovers(dir);  // as the next start does before it looks
     ASSERT_EQ(what_is_wrong_after_loading(dir, step), "") << "killed at call " << call;
     ASSERT_GE(step, oldest_allowed) << "killed at call " << call;
     oldest_allowed = step;
