@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "core/hash.h"
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/random.h"
@@ -39,17 +38,67 @@ Json description_of(const DatasetBuild& build, const Tokenizer& tokenizer, const
 
 bool is_build(const fs::path& folder) {
   std::error_code ignored;
-  return fs::exists(record_path(folder), ignored);
+  return fs::is_regular_file(record_path(folder), ignored);
 }
 
-// The record of a build, null when it cannot be read.
-Json record_of(const fs::path& folder) {
-  try {
-    Json record = read_json(record_path(folder));
-    if (record.is_object()) return record;
-  } catch (const UserError&) {  // absent or damaged: as if there were none
+// Whether a build writes a file of this name, relative to its folder.
+bool is_build_file(const fs::path& file) {
+  const fs::path part = file.parent_path();
+  std::string name = file.filename().string();
+  if (name.ends_with(".tmp")) name.resize(name.size() - 4);
+  if (part.empty()) return name == "build.json" || name == "lock";
+  if (part != "train" && part != "validation") return false;
+  return name == "manifest.json" || name == "tokenizer.model" ||
+         (name.starts_with("shard_") && (name.ends_with(".tokens") || name.ends_with(".docs")));
+}
+
+// All that lies in the folder of a build, what is inside a folder after it. UserError when something is not of a build:
+// what is somebody else's is never deleted.
+std::vector<fs::path> check_build_files(const fs::path& folder) {
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    const fs::path name = entry.path().lexically_relative(folder);
+    const bool ours =
+        fs::is_directory(entry.symlink_status()) ? name == "train" || name == "validation" : is_build_file(name);
+    if (!ours)
+      throw user_error("{}: not of a data set, and would be lost; move it away, or choose another --out",
+                       entry.path().string());
+    found.push_back(entry.path());
   }
-  return nullptr;
+  return found;
+}
+
+fs::path lock_path(const fs::path& folder) { return folder / "lock"; }
+
+// A folder in which builds work is empty or holds a lock from its first file to its last, and files of a build alone.
+void check_working_folder(const fs::path& folder) {
+  std::error_code ignored;
+  if (!fs::exists(fs::symlink_status(folder, ignored))) return;
+  if (!fs::is_directory(folder) || !(fs::is_empty(folder) || FileLock::made(lock_path(folder))))
+    throw user_error(
+        "{}: 'data build' works under this name, and something else is there; move it away, or choose another --out",
+        folder.string());
+  check_build_files(folder);
+}
+
+void clear_all_but_lock(const fs::path& folder) {
+  std::vector<fs::path> files = check_build_files(folder);
+  std::reverse(files.begin(), files.end());
+  for (const fs::path& file : files)
+    if (file != lock_path(folder)) fs::remove(file);
+}
+
+void remove_working_folder(const fs::path& folder) {
+  check_working_folder(folder);
+  if (!fs::exists(folder)) return;
+  clear_all_but_lock(folder);
+  fs::remove(lock_path(folder));
+  fs::remove(folder);
+}
+
+// The record of a build, null when it is absent or damaged.
+Json record_of(const fs::path& folder) {
+  return is_build(folder) ? unsealed(read_file(record_path(folder))) : Json(nullptr);
 }
 
 // One build: where it writes, and how far it is.
@@ -58,6 +107,7 @@ class Builder {
   Builder(const DatasetBuild& build, const Tokenizer& tokenizer, std::vector<TextSource> sources)
       : build_(build),
         partial_(build.out.string() + ".partial"),
+        replaced_(build.out.string() + ".replaced"),
         description_(description_of(build, tokenizer, sources)),
         repeatable_(!from_stdin(sources)),
         total_bytes_(total_bytes(sources)),
@@ -80,7 +130,7 @@ class Builder {
   void publish() const;
 
   const DatasetBuild& build_;
-  fs::path partial_;
+  fs::path partial_, replaced_;
   Json description_;
   bool repeatable_;
   i64 total_bytes_;
@@ -107,6 +157,7 @@ void Builder::check_target() const {
         "{}: holds a data set built from other input or options; choose another --out, or replace it with "
         "--overwrite",
         out);
+  check_build_files(build_.out);
 }
 
 // Takes over what an interrupted build left, when it was the same build; clears it away otherwise.
@@ -120,16 +171,17 @@ void Builder::open_partial() {
   }
   if (is_build(partial_))
     log_info("{}: unfinished build from other input or options; starting over", partial_.string());
-  for (const auto& entry : fs::directory_iterator(partial_))
-    if (entry.path().filename() != "lock") fs::remove_all(entry.path());
+  clear_all_but_lock(partial_);
 }
 
 DatasetBuildResult Builder::run() {
   check_target();
+  check_working_folder(partial_);
+  check_working_folder(replaced_);
   std::error_code error;
   fs::create_directories(partial_, error);
   if (error) throw user_error("cannot make {}: {}", partial_.string(), error.message());
-  const FileLock lock(partial_ / "lock", partial_.string());
+  const FileLock lock(lock_path(partial_), partial_.string());
   open_partial();
 
   DatasetBuildResult result;
@@ -140,7 +192,7 @@ DatasetBuildResult Builder::run() {
   progress.finish();
   result.read = reader_.stats();
   if (train_.documents() == 0) {
-    fs::remove_all(partial_, error);
+    remove_working_folder(partial_);
     if (documents_ > 0)
       throw user_error("--validation-fraction {}: all {} documents fell to validation; choose a smaller one",
                        build_.validation_fraction, documents_);
@@ -193,20 +245,24 @@ void Builder::commit() {
   Json record = {{"description", description_}, {"documents", documents_}};
   record["train"] = train_.commit();
   record["validation"] = validation_.commit();
-  write_file_atomically(record_path(partial_), to_text(record, 2) + "\n");
+  write_file_atomically(record_path(partial_), sealed(record));
   text_bytes_since_commit_ = 0;
 }
 
-// The folder takes its name only now. What stood there goes away only after.
+// The folder takes its name only now, and stays locked until it has it. What stood there goes away only after; its own
+// lock tells whoever is killed meanwhile, or rather the next build, that it may go.
 void Builder::publish() const {
-  const fs::path replaced = build_.out.string() + ".replaced";
-  fs::remove(partial_ / "lock");
-  fsync_directory(partial_);
-  fs::remove_all(replaced);
-  if (fs::exists(build_.out)) fs::rename(build_.out, replaced);
-  fs::rename(partial_, build_.out);
+  std::optional<FileLock> old;
+  if (build_.overwrite && is_build(build_.out)) {
+    check_build_files(build_.out);
+    remove_working_folder(replaced_);
+    old.emplace(lock_path(build_.out), build_.out.string());
+    rename_path(build_.out, replaced_);
+  }
+  rename_path(partial_, build_.out);
   fsync_directory(build_.out.parent_path().empty() ? "." : build_.out.parent_path());
-  fs::remove_all(replaced);
+  remove_tree(lock_path(build_.out));
+  remove_working_folder(replaced_);
 }
 
 }  // namespace
@@ -214,7 +270,7 @@ void Builder::publish() const {
 DatasetBuildResult build_dataset(const DatasetBuild& request) {
   DatasetBuild build = request;
   if (build.out.filename().empty()) build.out = build.out.parent_path();  // "folder/"
-  if (build.validation_fraction < 0 || build.validation_fraction >= 1)
+  if (!(build.validation_fraction >= 0 && build.validation_fraction < 1))
     throw user_error("--validation-fraction {}: expected 0 to less than 1", build.validation_fraction);
   if (build.shard_tokens <= 0) throw user_error("--shard-tokens {}: expected a positive number", build.shard_tokens);
   const Tokenizer tokenizer = Tokenizer::load(build.tokenizer);

@@ -63,6 +63,37 @@ TEST_F(BadData, OtherInputAtTheSamePlace) {
   must_run({"data", "verify", "data"});
 }
 
+TEST_F(BadData, FoldersInTheWayOfABuild) {
+  fs::create_directories(path("mine.partial/photos"));
+  write("mine.partial/photos/a.jpg", "a picture");
+  expect_refused(build("text.jsonl", "mine"), {"mine.partial", "move it away", "--out"});
+  fs::rename(path("mine.partial"), path("mine.replaced"));
+  expect_refused(build("text.jsonl", "mine"), {"mine.replaced", "move it away", "--out"});
+  EXPECT_EQ(read_file(path("mine.replaced/photos/a.jpg")), "a picture");
+  EXPECT_FALSE(fs::exists(path("mine")));
+  EXPECT_FALSE(fs::exists(path("mine.partial")));
+  expect_refused(build("text.jsonl", "out", {"--validation-fraction", "nan"}),
+                 {"--validation-fraction nan", "less than 1"});
+}
+
+// Another valid tokenizer in the place of the data set's, with another number of pieces and with the same.
+TEST_F(BadData, TheTokenizerOfTheDataIsAnother) {
+  must_run(train("run"));
+  write("other.jsonl", sample_text(2));
+  const std::string own = read_file(path("data/train/tokenizer.model"));
+  for (const char* pieces : {"330", "340"}) {
+    must_run({"tokenizer", "train", "other.jsonl", "--vocab-size", pieces, "--out", "other.model"});
+    for (const char* part : {"train", "validation"})
+      write(fmt::format("data/{}/tokenizer.model", part), read_file(path("other.model")));
+    for (const Arguments& command : {train("new"), {"eval", "--checkpoint", "run"}, {"data", "info", "data"}})
+      expect_refused(command, {"tokenizer.model", "not the tokenizer of this data set", "sha256"});
+    EXPECT_FALSE(fs::exists(path("new")));
+  }
+  for (const char* part : {"train", "validation"}) write(fmt::format("data/{}/tokenizer.model", part), own);
+  must_run(train("new"));
+  must_run(train("new"));
+}
+
 TEST_F(BadData, CutOffShard) {
   fs::resize_file(tokens(), fs::file_size(tokens()) - 10);
   for (const Arguments& command : {train("run"), {"data", "info", "data"}, {"data", "verify", "data"}})

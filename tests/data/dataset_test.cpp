@@ -4,67 +4,21 @@
 #include <gmock/gmock.h>
 #include <sys/resource.h>
 
+#include <cmath>
 #include <csignal>
 #include <fstream>
 #include <map>
 #include <set>
 
 #include "core/random.h"
-#include "data/dataset_builder.h"
 #include "data/dataset_writer.h"
-#include "support.h"
+#include "tests/data/dataset_case.h"
 #include "tests/support/mutate.h"
 
 namespace xlstm {
 namespace {
 
 using testing::HasSubstr;
-
-// Every file below a folder and its bytes, but for the record of how it was built.
-std::map<std::string, std::string> content_of(const fs::path& folder) {
-  std::map<std::string, std::string> out;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file() && entry.path().filename() != "build.json")
-      out[fs::relative(entry.path(), folder).string()] = read_file(entry.path());
-  return out;
-}
-
-class DatasetTest : public testing::Test {
- protected:
-  DatasetBuild build_of(const std::vector<std::string>& inputs, const std::string& out) {
-    DatasetBuild build;
-    build.inputs = inputs;
-    build.tokenizer = sample_tokenizer_path();
-    build.out = dir_ / out;
-    build.validation_fraction = 0.1;
-    return build;
-  }
-
-  // The documents as JSON lines and as a txt with separators.
-  std::string json_file(int documents) {
-    std::string text;
-    for (const std::string& d : sample_documents(documents)) text += Json{{"text", d}}.dump() + "\n";
-    write_text(dir_ / "in.jsonl", text);
-    return (dir_ / "in.jsonl").string();
-  }
-
-  std::vector<std::string> documents_of(const fs::path& folder) {
-    const Dataset data = Dataset::open(folder);
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(data.total_tokens()));
-    data.read(0, data.total_tokens(), ids.data());
-    std::vector<std::string> out;
-    std::vector<int> document;
-    for (const int id : ids)
-      if (id == data.eod_id())
-        out.push_back(sample_tokenizer().decode(std::exchange(document, {})));
-      else
-        document.push_back(id);
-    EXPECT_TRUE(document.empty());
-    return out;
-  }
-
-  TempDir dir_;
-};
 
 TEST_F(DatasetTest, HoldsEveryDocumentOnce) {
   const auto documents = sample_documents(300);
@@ -224,8 +178,10 @@ TEST_F(DatasetTest, NothingToBuildIsSaid) {
   EXPECT_THAT(user_error_of([&] { build_dataset(build_of({(dir_ / "bad.jsonl").string()}, "out")); }),
               HasSubstr("no field 'text'"));
   DatasetBuild build = build_of({json_file(2)}, "out");
-  build.validation_fraction = 1;
-  EXPECT_THAT(user_error_of([&] { build_dataset(build); }), HasSubstr("--validation-fraction"));
+  for (const double wrong : {1.0, -0.1, std::nan(""), HUGE_VAL}) {
+    build.validation_fraction = wrong;
+    EXPECT_THAT(user_error_of([&] { build_dataset(build); }), HasSubstr("--validation-fraction"));
+  }
   build.validation_fraction = 0.999999;
   EXPECT_THAT(user_error_of([&] { build_dataset(build); }), HasSubstr("fell to validation"));
   build.validation_fraction = 0;
@@ -318,6 +274,7 @@ TEST_F(DamageTest, OpenAndVerifyFindWhatIsCutOffOrTooLong) {
 TEST_F(DamageTest, AnotherTokenizerIsFound) {
   write_over(folder() / "tokenizer.model", "something else");
   EXPECT_THAT(user_error_of([&] { verify_dataset(folder()); }), HasSubstr("not the tokenizer of this data set"));
+  EXPECT_THAT(user_error_of([&] { Dataset::open(folder()); }), HasSubstr("not the tokenizer of this data set"));
 }
 
 TEST_F(DamageTest, ReadNamesShardAndOffsetOfABadId) {
