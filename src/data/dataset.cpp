@@ -21,6 +21,15 @@ MappedFile map_checked(const fs::path& path, i64 expected_bytes) {
   return file;
 }
 
+void check_tokenizer(const fs::path& folder, const Manifest& manifest) {
+  const fs::path file = tokenizer_model_path(folder);
+  if (const std::string found = sha256_hex(read_file(file)); found != manifest.tokenizer_sha256)
+    throw user_error(
+        "{}: not the tokenizer of this data set: expected sha256 {}, found {}; put a copy of the right one there, or "
+        "build the data set again",
+        file.string(), manifest.tokenizer_sha256, found);
+}
+
 // A file is mapped at a page, so that its numbers are aligned.
 template <class T>
 const T* numbers(const MappedFile& file) {
@@ -92,6 +101,7 @@ Dataset Dataset::open(const fs::path& path, const std::string& part) {
   d.folder_ = resolve_dataset(path, part);
   d.manifest_ = Manifest::load(d.folder_);
   d.fingerprint_ = d.manifest_.fingerprint();
+  check_tokenizer(d.folder_, d.manifest_);
   d.first_token_.push_back(0);
   for (const ShardInfo& shard : d.manifest_.shards) {
     d.shards_.push_back(map_checked(tokens_path(d.folder_, shard), shard.tokens * size_of(d.manifest_.token_type())));
@@ -130,10 +140,7 @@ void Dataset::read(i64 position, i64 count, std::int32_t* out) const {
 
 void verify_dataset(const fs::path& folder, const std::function<void(i64 bytes)>& verified) {
   const Manifest manifest = Manifest::load(folder);
-  const fs::path tokenizer = tokenizer_model_path(folder);
-  if (const std::string found = sha256_hex(read_file(tokenizer)); found != manifest.tokenizer_sha256)
-    throw user_error("{}: not the tokenizer of this data set: expected sha256 {}, found {}", tokenizer.string(),
-                     manifest.tokenizer_sha256, found);
+  check_tokenizer(folder, manifest);
   i64 bytes = 0;
   for (const ShardInfo& shard : manifest.shards) {
     with_token_type(manifest.token_type(), [&]<class T>() { verify_shard<T>(folder, manifest, shard); });

@@ -10,8 +10,9 @@ namespace xlstm {
 
 class Dataset {
  public:
-  // `path` holds manifest.json, or path/part does. Checks the manifest and the size of every file, not their
-  // checksums (verify_dataset does). UserError when something is missing, damaged or cut off.
+  // `path` holds manifest.json, or path/part does. Checks the manifest, that the tokenizer is the one it names, and the
+  // size of every file, but not the checksums of shards (verify_dataset does). UserError when something is missing,
+  // damaged or cut off.
   static Dataset open(const fs::path& path, const std::string& part = "train");
 
   i64 total_tokens() const { return first_token_.back(); }
