@@ -4,6 +4,7 @@
 
 #include "core/hash.h"
 #include "core/log.h"
+#include "train/checkpoint_store.h"
 #include "train/hardware.h"
 
 namespace xlstm {
@@ -13,11 +14,20 @@ namespace {
 // Keys that may change between two starts of a run. Only train.steps changes what comes after: the schedule stretches
 // to the new end, which is what someone who extends a run asks for.
 bool may_change(const std::string& key) {
-  for (const char* prefix :
-       {"run.name", "run.threads", "run.device", "data.", "train.steps", "train.recompute", "parallel.shard_optimizer",
-        "parallel.timeout", "parallel.check_interval", "checkpoint.", "eval.", "guard.", "log."})
+  for (const char* prefix : {"run.name", "run.threads", "run.device", "data.train", "data.validation", "train.steps",
+                             "train.recompute", "parallel.shard_optimizer", "parallel.timeout",
+                             "parallel.check_interval", "checkpoint.", "eval.", "guard.", "log."})
     if (key.starts_with(prefix)) return true;
   return false;
+}
+
+std::string first_conflict(const ConfigTree& before, const ConfigTree& now) {
+  for (const auto& [key, value] : now.values) {
+    const auto it = before.values.find(key);
+    if (it != before.values.end() && it->second.text != value.text && !may_change(key))
+      return fmt::format("{} was {}, is {}", key, it->second.text, value.text);
+  }
+  return "";
 }
 
 std::string utc_now() {
@@ -30,25 +40,36 @@ std::string utc_now() {
 }  // namespace
 
 std::string conflicting_key(const std::string& old_yaml, const std::string& new_yaml) {
-  const ConfigTree before = ConfigTree::from_text(old_yaml, "config.yaml");
-  const ConfigTree now = ConfigTree::from_text(new_yaml, "config");
-  for (const auto& [key, value] : now.values) {
-    const auto it = before.values.find(key);
-    if (it != before.values.end() && it->second.text != value.text && !may_change(key))
-      return fmt::format("{} was {}, is {}", key, it->second.text, value.text);
-  }
-  return "";
+  return first_conflict(ConfigTree::from_text(old_yaml, "config.yaml"), ConfigTree::from_text(new_yaml, "config"));
 }
 
 RunDirectory::RunDirectory(fs::path path, const TrainConfig& cfg) : path_(std::move(path)) {
+  check(cfg);  // before anything is made there
   std::error_code error;
-  fs::create_directories(checkpoints(), error);
+  fs::create_directories(path_, error);
   if (error) throw user_error("cannot make the run directory {}: {}", path_.string(), error.message());
   lock_ = std::make_unique<FileLock>(path_ / "lock", fmt::format("run directory {}", path_.string()));
+  check(cfg);  // another process may have had it meanwhile
+  make_directory(checkpoints());
+}
 
+// Without a config, it is a run's folder that holds nothing, the rest of a start that failed, or checkpoints.
+void RunDirectory::check(const TrainConfig& cfg) const {
+  std::error_code ignored;
   const fs::path file = path_ / "config.yaml";
-  if (!fs::exists(file)) return;
-  if (const std::string conflict = conflicting_key(read_file(file), write_config(cfg)); !conflict.empty())
+  if (!fs::exists(file, ignored)) {
+    if (fs::is_directory(path_, ignored) && !fs::is_empty(path_) && !FileLock::made(path_ / "lock") &&
+        list_checkpoints(checkpoints()).empty())
+      throw user_error("{}: holds something that is no run; name another folder with --run", path_.string());
+    return;
+  }
+  const ConfigTree kept = ConfigTree::from_file(file.string());
+  const ConfigTree now = ConfigTree::from_text(write_config(cfg), "config");
+  for (const auto& [key, value] : now.values)
+    if (!kept.values.contains(key))
+      throw user_error("{}: expected the whole config of a run, found no '{}'; name another folder with --run",
+                       file.string(), key);
+  if (const std::string conflict = first_conflict(kept, now); !conflict.empty())
     throw user_error("{} holds another run: {}; give this one a folder of its own with --run", path_.string(),
                      conflict);
 }
@@ -76,11 +97,15 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line)
 void RunDirectory::keep_tokenizer(const fs::path& model, const std::string& sha256) {
   if (fs::exists(tokenizer())) {
     if (sha256_hex(read_file(tokenizer())) != sha256)
-      throw user_error("{} is not the tokenizer of the data set (sha256 {}); this run was trained with another one",
-                       tokenizer().string(), sha256);
+      throw user_error(
+          "{} is not the tokenizer of the data set (sha256 {}); move it away, and the next start puts the right one "
+          "there",
+          tokenizer().string(), sha256);
     return;
   }
-  write_file_atomically(tokenizer(), read_file(model));
+  const std::string bytes = read_file(model);
+  if (sha256_hex(bytes) != sha256) throw user_error("{} is not the tokenizer of the data set any more", model.string());
+  write_file_atomically(tokenizer(), bytes);
 }
 
 }  // namespace xlstm

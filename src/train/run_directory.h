@@ -11,8 +11,9 @@ namespace xlstm {
 class RunDirectory {
  public:
   // Makes the folder, or takes over one whose config agrees with `cfg` in everything that shapes the result. UserError
-  // naming the first key that differs, or the process that uses the folder now. The folder is bound to the config by
-  // keep_config() alone, when all else is known to be right: a mended config must not meet a wrong one there.
+  // naming the first key that differs or is missing, or the process that uses the folder now, or because what is there
+  // is no run; nothing is changed then. The folder is bound to the config by keep_config() alone, when all else is
+  // known to be right: a mended config must not meet a wrong one there.
   RunDirectory(fs::path path, const TrainConfig& cfg);
 
   const fs::path& path() const { return path_; }
@@ -25,6 +26,8 @@ class RunDirectory {
   void keep_tokenizer(const fs::path& model, const std::string& sha256);
 
  private:
+  void check(const TrainConfig& cfg) const;
+
   fs::path path_;
   std::unique_ptr<FileLock> lock_;
 };

@@ -75,6 +75,27 @@ TEST_F(BadConfig, Files) {
   expect_refused(train("tiny.yaml"), {"tiny.yaml"});
 }
 
+TEST_F(BadConfig, AFolderOfSomethingElse) {
+  fs::create_directory(path("run"));
+  write("run/metrics.jsonl", "mine");
+  write("run/environment.json", "mine");
+  expect_refused(train("run"), {"run: holds something that is no run", "--run"});
+  write("run/config.yaml", "a: 1\n");
+  expect_refused(train("run"), {"run/config.yaml", "the whole config of a run", "--run"});
+  EXPECT_THAT(files_below(path("run")), testing::ElementsAre("config.yaml", "environment.json", "metrics.jsonl"));
+  EXPECT_EQ(read_file(path("run/metrics.jsonl")), "mine");
+}
+
+// Names and values of users may hold line ends; errors are one line still (expect_refused counts them).
+TEST_F(BadConfig, LineEndsInNames) {
+  expect_set_refused("train.steps=many\nsteps", {"'train.steps' is 'many\\nsteps'"});
+  expect_refused({"eval", "--checkpoint", "two\nlines"}, {"no checkpoint in two\\nlines"});
+  expect_refused({"eval", "--checkpoint", "run", "two\nlines"}, {"two\\nlines"});
+  expect_refused({"eval", "--checkpoint", "run", "--windows", "two\nlines"}, {"two\\nlines"});
+  write("run", "in the way");
+  expect_refused({"train", "--config", "tiny.yaml", "--run", "run/two\nlines"}, {"run/two\\nlines"});
+}
+
 // A wrong start must not bind the folder to a wrong config: the mended command works.
 TEST_F(BadConfig, AMendedCommandWorksInTheSameFolder) {
   expect_refused(train("run", {"--set", "train.context_length=30000"}), {"too few for a context length of 30000"});
