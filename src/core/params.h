@@ -27,6 +27,9 @@ struct ParamInfo {
   Param param;
   Init init;
   bool decay = false;
+
+  // Norms and biases are vectors, (1, n), and never decay. What decays is a matrix, also one of a single row.
+  bool is_matrix() const { return decay || param.value.rows > 1; }
 };
 
 // One part of a fused matrix: the parts lie under each other, so that one product computes them all, and each keeps

@@ -22,8 +22,8 @@ Tensor copy_into(Arena& arena, const NamedTensor& from) {
 CheckpointContent copy_into(Arena& arena, const CheckpointContent& from) {
   CheckpointContent copy{from.step, {}, {}, from.state};
   arena.rewind(0);
-  for (const NamedTensor& t : from.params) copy.params.push_back({t.name, copy_into(arena, t)});
-  for (const NamedTensor& t : from.optimizer) copy.optimizer.push_back({t.name, copy_into(arena, t)});
+  for (const NamedTensor& t : from.params) copy.params.push_back({t.name, copy_into(arena, t), t.is_matrix});
+  for (const NamedTensor& t : from.optimizer) copy.optimizer.push_back({t.name, copy_into(arena, t), t.is_matrix});
   return copy;
 }
 

@@ -73,16 +73,16 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg)
 
 std::vector<NamedTensor> TrainState::named_params() const {
   std::vector<NamedTensor> out;
-  for (const ParamInfo& info : params.all()) out.push_back({info.name, info.param.value});
+  for (const ParamInfo& info : params.all()) out.push_back({info.name, info.param.value, info.is_matrix()});
   return out;
 }
 
 std::vector<NamedTensor> TrainState::named_moments() const {
   std::vector<NamedTensor> out;
   for (std::size_t i = 0; i < params.all().size(); ++i) {
-    const std::string& name = params.all()[i].name;
-    out.push_back({"m." + name, optimizer.moments()[i].m});
-    out.push_back({"v." + name, optimizer.moments()[i].v});
+    const ParamInfo& info = params.all()[i];
+    out.push_back({"m." + info.name, optimizer.moments()[i].m, info.is_matrix()});
+    out.push_back({"v." + info.name, optimizer.moments()[i].v, info.is_matrix()});
   }
   return out;
 }

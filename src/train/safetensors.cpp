@@ -65,11 +65,11 @@ std::string header_of(std::span<const NamedTensor> tensors, const std::vector<st
   if (!metadata.empty()) header["__metadata__"] = metadata;
   i64 offset = 0;
   for (const std::size_t i : order) {
-    const auto& [name, value] = tensors[i];
+    const auto& [name, value, is_matrix] = tensors[i];
     XL_CHECK(value.device == Device::cpu, "'{}' must be in host memory", name);
     XL_CHECK(name != "__metadata__" && !header.contains(name), "the name '{}' cannot be used twice", name);
     header[name] = {{"dtype", format_name(value.dtype)},
-                    {"shape", stored_shape(value)},
+                    {"shape", stored_shape(tensors[i])},
                     {"data_offsets", {offset, offset + value.bytes()}}};
     offset += value.bytes();
   }
@@ -139,8 +139,13 @@ SafetensorsEntry parse_entry(const fs::path& path, const std::string& name, cons
 
 }  // namespace
 
-std::vector<i64> stored_shape(const Tensor& t) {
-  return t.rows == 1 ? std::vector<i64>{t.cols} : std::vector<i64>{t.rows, t.cols};
+std::vector<i64> stored_shape(const NamedTensor& t) {
+  const auto& [rows, cols] = std::pair(t.value.rows, t.value.cols);
+  return rows == 1 && !t.is_matrix ? std::vector<i64>{cols} : std::vector<i64>{rows, cols};
+}
+
+bool shape_fits(const std::vector<i64>& stored, const Tensor& t) {
+  return stored == std::vector<i64>{t.rows, t.cols} || (t.rows == 1 && stored == std::vector<i64>{t.cols});
 }
 
 std::string text_of_shape(const std::vector<i64>& shape) {
@@ -241,11 +246,9 @@ const SafetensorsEntry* SafetensorsFile::find(const std::string& name) const {
 std::string SafetensorsFile::read_into(Tensor out, const std::string& name) const {
   const SafetensorsEntry* entry = find(name);
   if (!entry) throw user_error("{}: expected a tensor {}, found none", path().string(), quoted(name));
-  const std::vector<i64> shape = stored_shape(out);
-  const bool row_vector = entry->shape == std::vector<i64>{out.rows, out.cols};  // others may write (1, n) so
-  if (entry->dtype != out.dtype || (entry->shape != shape && !row_vector))
+  if (entry->dtype != out.dtype || !shape_fits(entry->shape, out))
     throw user_error("{}: tensor {}: expected {} {}, found {} {}", path().string(), quoted(name), name_of(out.dtype),
-                     text_of_shape(shape), name_of(entry->dtype), text_of_shape(entry->shape));
+                     text_of_shape({out.rows, out.cols}), name_of(entry->dtype), text_of_shape(entry->shape));
   Xxh3 hash;
   i64 at = entry->offset;
   for_each_run(out, [&](std::byte* data, i64 bytes) {

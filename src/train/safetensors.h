@@ -16,11 +16,13 @@ namespace xlstm {
 struct NamedTensor {
   std::string name;
   Tensor value;
+  bool is_matrix = false;  // of one row: [1, n] in a file, where a vector is [n]
 };
 
-// How a tensor's shape stands in a file: (1, n) as [n], every other as [rows, cols].
-std::vector<i64> stored_shape(const Tensor& t);
-std::string text_of_shape(const std::vector<i64>& shape);  // "[4, 5]"
+// How a tensor's shape stands in a file.
+std::vector<i64> stored_shape(const NamedTensor& t);
+bool shape_fits(const std::vector<i64>& stored, const Tensor& t);  // (1, n) may be [n] or [1, n]
+std::string text_of_shape(const std::vector<i64>& shape);          // "[4, 5]"
 
 struct WrittenTensors {
   i64 bytes = 0;                  // of the whole file

@@ -75,6 +75,19 @@ TEST_F(SafetensorsTest, ColumnsOfAWiderMatrixAreWrittenAndReadInPlace) {
   EXPECT_EQ(copy.bits(), all.bits());
 }
 
+TEST_F(SafetensorsTest, AMatrixOfOneRowIsNoVector) {
+  Tensors t;
+  const Tensor value = t.add("gate", DType::f32, 1, 3);
+  t.fill(3);
+  for (const bool is_matrix : {false, true}) {
+    t.list[0].is_matrix = is_matrix;
+    write_safetensors(file, t.list);
+    const SafetensorsFile opened(file);
+    EXPECT_EQ(opened.find("gate")->shape, (is_matrix ? std::vector<i64>{1, 3} : std::vector<i64>{3}));
+    EXPECT_NO_THROW(opened.read_into(value, "gate"));
+  }
+}
+
 TEST_F(SafetensorsTest, ReadingChecksNameTypeAndShape) {
   Tensors t;
   t.add("w", DType::f32, 2, 3);

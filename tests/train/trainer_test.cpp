@@ -142,6 +142,27 @@ TEST(Trainer, RefusesWhatIsNotTheSameRun) {
   EXPECT_THAT(user_error_of([&] { run_in(dir / "new", other); }), testing::HasSubstr("model.vocab_size"));
 }
 
+// One head makes gate matrices of one row: they stay matrices in a checkpoint, as in the xlstm package.
+TEST(Trainer, TheGatesOfOneHeadAreStoredAsMatrices) {
+  TempDir dir;
+  TrainConfig cfg = tiny_run();
+  cfg.model.mixer.num_heads = 1;
+  cfg.train.steps = 4;
+  cfg.checkpoint.every = 2;  // in the background, too: from the snapshot
+  ASSERT_EQ(run_in(dir.path(), cfg), RunOutcome::finished);
+  for (const char* step : {"step_00000002", "step_00000004"}) {
+    const CheckpointReader saved(dir / "checkpoints" / step);
+    std::map<std::string, std::vector<i64>> shapes;
+    for (const auto* list : {&saved.params(), &saved.optimizer()})
+      for (const StoredTensor& t : *list) shapes[t.entry->name] = t.entry->shape;
+    const std::string gate = "blocks.0.mlstm_layer.igate_preact.";
+    EXPECT_EQ(shapes[gate + "weight"], (std::vector<i64>{1, 32}));
+    EXPECT_EQ(shapes["m." + gate + "weight"], (std::vector<i64>{1, 32}));
+    EXPECT_EQ(shapes[gate + "bias"], (std::vector<i64>{1}));
+    EXPECT_EQ(shapes["out_norm.weight"], (std::vector<i64>{32}));
+  }
+}
+
 TEST(Trainer, OneProcessPerRunDirectory) {
   TempDir dir;
   TrainConfig cfg = tiny_run();
