@@ -30,6 +30,8 @@ void BenchOutput::add_to(CLI::App& cmd) {
 
 namespace {
 
+constexpr i64 kMostSteps = 1'000'000;
+
 struct StepOptions {
   std::string config;
   std::vector<std::string> set;
@@ -137,8 +139,8 @@ void add_bench_step(CLI::App& bench) {
   auto o = std::make_shared<StepOptions>();
   cmd->add_option("--config", o->config, "YAML file (configs/, bench/configs/)")->required();
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
-  cmd->add_option("--steps", o->steps, "Steps that are timed")->check(at_least(1))->capture_default_str();
-  cmd->add_option("--warmup", o->warmup, "Steps before them")->check(at_least(0))->capture_default_str();
+  cmd->add_option("--steps", o->steps, "Steps that are timed")->check(at_least(1, kMostSteps))->capture_default_str();
+  cmd->add_option("--warmup", o->warmup, "Steps before them")->check(at_least(0, kMostSteps))->capture_default_str();
   o->out.add_to(*cmd);
   cmd->footer("Example:\n  xlstm bench step --config bench/configs/small.yaml --save bench/results/step_small.json");
   cmd->callback([o] { publish(bench_step(*o), o->out.json, o->out.save); });

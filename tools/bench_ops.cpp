@@ -68,12 +68,15 @@ struct GemmShape {
   i64 out, in;
 };
 
+constexpr i64 kGemmBytes = i64{4} << 30;
+constexpr i64 kMostTokens = 1 << 18;  // with which the largest of these shapes still fit into that
+
 BenchResult bench_gemm(const BenchOutput& o, i64 tokens) {
   set_threads(static_cast<int>(o.threads));
   constexpr GemmShape shapes[] = {{"projection 256", 256, 256}, {"projection 512", 512, 512}, {"qkvo 512", 1536, 512},
                                   {"up 512", 2816, 512},        {"down 512", 512, 1408},      {"up 768", 4224, 768},
                                   {"head 256", 8192, 256},      {"head 512", 16384, 512},     {"head 768", 50304, 768}};
-  Bench bench(i64{4} << 30);
+  Bench bench(kGemmBytes);
   BenchResult r{{{"bench", "gemm"}, {"tokens", tokens}, {"threads", max_threads()}, {"rows", Json::array()}},
                 fmt::format("{} tokens, {} threads, GF/s\n{:<16}{:>8}{:>8}{:>10}{:>10}{:>10}\n", tokens, max_threads(),
                             "", "out", "in", "y = xW'", "dx = dyW", "dW += dy'x")};
@@ -208,7 +211,7 @@ void add_bench_gemm(CLI::App& bench) {
   auto* cmd = bench.add_subcommand("gemm", "Matrix products of the layers, forward and backward");
   auto o = std::make_shared<BenchOutput>();
   auto tokens = std::make_shared<i64>(2048);
-  cmd->add_option("--tokens", *tokens, "Rows of activations")->check(at_least(1))->capture_default_str();
+  cmd->add_option("--tokens", *tokens, "Rows of activations")->check(at_least(1, kMostTokens))->capture_default_str();
   o->add_to(*cmd);
   cmd->footer("Example:\n  xlstm bench gemm --tokens 4096");
   cmd->callback([o, tokens] { publish(bench_gemm(*o, *tokens), o->json, o->save); });

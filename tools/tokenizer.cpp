@@ -30,8 +30,9 @@ struct TrainFlags {
 
 void train(TrainFlags& f) {
   const Timer timer;
+  if (!(f.sample_mb >= 1e-6 && f.sample_mb <= 1e9))
+    throw user_error("--sample-mb {}: expected a positive number of at most a billion", f.sample_mb);
   f.training.sample_bytes = static_cast<i64>(f.sample_mb * 1e6);
-  if (f.training.sample_bytes <= 0) throw user_error("--sample-mb {}: expected a positive number", f.sample_mb);
   const std::string model = train_tokenizer(f.training);
   const Tokenizer tokenizer = Tokenizer::from_model(model, f.out);
   write_file_atomically(f.out, model);

@@ -74,6 +74,30 @@ TEST_F(CommandLine, NumbersOutOfRange) {
   expect_refused({"data", "build", "t", "--tokenizer", "m", "--out", "d", "--threads", "-2"}, {"--threads", "'-2'"});
 }
 
+TEST_F(CommandLine, BenchmarksLargerThanTheMachine) {
+  make_data();
+  const std::string most = "9223372036854775807";
+  expect_refused({"bench", "gemm", "--tokens", most}, {"--tokens", most, "from 1 to"});
+  for (const std::string option : {"--batch", "--context"}) {
+    expect_refused({"bench", "loader", "--data", "data", option, most}, {option, most, "from 1 to"});
+    expect_refused({"bench", "loader", "--data", "data", option, "2000000000"}, {"2000000000", "the memory available"});
+  }
+  for (const std::string option : {"--steps", "--warmup"})
+    expect_refused({"bench", "step", "--config", "tiny.yaml", option, most}, {option, most});
+  for (const std::string megabytes : {"nan", "1e300", "0"})
+    expect_refused({"tokenizer", "train", "text.jsonl", "--vocab-size", "340", "--out", "x", "--sample-mb", megabytes},
+                   {"--sample-mb"});
+}
+
+TEST_F(CommandLine, BenchmarksDeleteWhatTheyMadeAlone) {
+  make_data();
+  fs::create_directory(path("bench_checkpoint"));
+  write("bench_checkpoint/mine", "mine");
+  const auto before = files_below(path(""));
+  must_run({"bench", "checkpoint", "--config", "tiny.yaml", "--dir", "."});
+  EXPECT_EQ(files_below(path("")), before);
+}
+
 TEST_F(CommandLine, AResultThatCannotBeWrittenIsAnError) {
   make_data();
   must_run(train("run"));
