@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "core/json.h"
 #include "data/tokenizer_trainer.h"
 #include "data/utf8.h"
 #include "support.h"
@@ -160,6 +161,35 @@ TEST(TrainTokenizer, SurvivesItsOwnMarksInTheText) {
   const Tokenizer t =
       Tokenizer::from_model(train_tokenizer({.inputs = {(dir / "a.txt").string()}, .vocab_size = 320}), "t");
   EXPECT_EQ(t.decode(t.encode(all)), all);
+}
+
+// Whatever stands in the text, packed or not: one line that says what is wrong, or a tokenizer that loses nothing.
+TEST(TrainTokenizer, MutatedTextNeverCrashes) {
+  const TempDir dir;
+  std::string plain, json;
+  for (const std::string& text : sample_documents(12)) {
+    plain += text;
+    json += Json{{"text", text}}.dump() + "\n";
+  }
+  const std::vector<std::string> words = {"\xE2\x96\x81", "\xE2\x96\x85", "\xFF", "\xEF\xBB\xBF", "\0",
+                                          "<unk>",        "<0x0A>",       "\r",   "\"",           "\\ud800"};
+  const std::vector<std::pair<std::string, std::string>> files = {
+      {"a.txt", plain}, {"a.jsonl", json}, {"a.txt.gz", gzip(plain)}, {"a.jsonl.zst", zstd(json)}};
+  int refused = 0;
+  for (std::uint64_t round = 0; round < 200; ++round) {
+    const auto& [name, whole] = files[round % files.size()];
+    write_text(dir / name, mutated(whole, words, round));
+    TokenizerTraining training{.inputs = {(dir / name).string()}, .vocab_size = 330};
+    training.text.strict = round % 3 == 0;
+    const std::string message = user_error_of([&] {
+      const Tokenizer t = Tokenizer::from_model(train_tokenizer(training), "t");
+      EXPECT_EQ(t.decode(t.encode(plain)), plain) << "round " << round;
+    });
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+    refused += !message.empty();
+  }
+  EXPECT_GT(refused, 30);
+  EXPECT_LT(refused, 170);
 }
 
 TEST(TrainTokenizer, SamplesLinesOfALargeText) {
