@@ -28,12 +28,13 @@ TEST(RunDirectory, FoldersThatAreNoRunStayAsTheyAre) {
   write_text(dir / "locked/lock", "mine");
   const auto before = content_of(dir.path());
   for (const char* name : {"configured", "empty_config"})
-    EXPECT_THAT(user_error_of([&] { run_in(dir / name, tiny_run()); }),
-                testing::AllOf(testing::HasSubstr("config.yaml: expected the whole config"),
-                               testing::HasSubstr("--run")));
+    EXPECT_THAT(
+        user_error_of([&] { run_in(dir / name, tiny_run()); }),
+        testing::AllOf(testing::HasSubstr("config.yaml: expected the whole config"), testing::HasSubstr("--run")));
   for (const char* name : {"measured", "locked"})
     EXPECT_THAT(user_error_of([&] { run_in(dir / name, tiny_run()); }), testing::HasSubstr("holds something that is"));
-  EXPECT_THAT(user_error_of([&] { run_in(tiny_dataset(), tiny_run()); }), testing::HasSubstr("holds something that is"));
+  EXPECT_THAT(user_error_of([&] { run_in(tiny_dataset(), tiny_run()); }),
+              testing::HasSubstr("holds something that is"));
   EXPECT_EQ(content_of(dir.path()), before);
 }
 
