@@ -51,6 +51,18 @@ TEST(RunDirectory, RunsWithoutAConfigAreGoneOnWith) {
   EXPECT_EQ(final_weights(dir / "copied"), final_weights(reference.path()));
 }
 
+// An older version wrote fewer keys: those have their defaults.
+TEST(RunDirectory, AConfigOfAnOlderVersionIsGoneOnWith) {
+  TempDir dir;
+  ASSERT_EQ(run_in(dir.path(), tiny_run(), 6), RunOutcome::stopped);
+  std::string yaml = read_file(dir / "config.yaml");
+  const std::size_t at = yaml.find("guard:");
+  ASSERT_NE(at, std::string::npos);
+  yaml.erase(at, yaml.find("log:") - at);
+  write_text(dir / "config.yaml", yaml);
+  EXPECT_EQ(run_in(dir.path(), tiny_run()), RunOutcome::finished);
+}
+
 // Whatever stands in the run's config.yaml: the run goes on as if nothing were, or one line says what is wrong.
 TEST(RunDirectory, MutatedConfigsNeverCrash) {
   TempDir dir;
