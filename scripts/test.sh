@@ -30,11 +30,12 @@ if [[ "$quick" != --quick ]]; then
   fi
 
   step "address and undefined-behaviour sanitizers"
-  scripts/build.sh cpu-debug core_test data_test train_test
-  for test in core_test data_test train_test; do "build-debug/$test" --gtest_brief=1; done
+  tests=(core_test kernels_test data_test model_test optim_test train_test)
+  scripts/build.sh cpu-debug "${tests[@]}"
+  for test in "${tests[@]}"; do "build-debug/$test" --gtest_brief=1; done
 
   step "thread sanitizer"
   scripts/build.sh cpu-tsan data_test train_test
-  build-tsan/data_test --gtest_brief=1 --gtest_filter='Loader*'
+  build-tsan/data_test --gtest_brief=1 --gtest_filter='Loader*:DatasetTest.ThreadsAndFormats*'
   build-tsan/train_test --gtest_brief=1 --gtest_filter='CheckpointWriter*'
 fi
