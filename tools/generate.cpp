@@ -3,7 +3,7 @@
 
 #include "core/log.h"
 #include "core/parallel.h"
-#include "data/tokenizer.h"
+#include "core/text.h"
 #include "tools/commands.h"
 
 namespace xlstm {
@@ -15,7 +15,7 @@ struct Options {
   std::vector<std::string> prompts;
   GenerateConfig cfg;
   i64 threads = 0;
-  bool json = false, endless = false;
+  bool json = false;
 };
 
 std::vector<std::string> collect_prompts(const Options& o) {
@@ -53,22 +53,22 @@ std::vector<std::vector<int>> encode_prompts(const Tokenizer& tokenizer, const s
 }
 
 void run_generate(const Options& o) {
+  o.cfg.sampling.check();
+  const std::vector<std::string> prompts = collect_prompts(o);
   set_threads(static_cast<int>(o.threads));
   const LoadedModel model(o.checkpoint);
   const Tokenizer tokenizer = open_tokenizer(o, model);
-  const std::vector<std::string> prompts = collect_prompts(o);
   const bool stream = prompts.size() == 1 && !o.json;
 
-  GenerateConfig cfg = o.cfg;
-  cfg.end_id = o.endless ? -1 : tokenizer.eod_id();
   std::vector<std::string> texts(prompts.size());
   std::vector<StreamDecoder> decoders(prompts.size(), StreamDecoder(tokenizer));
   if (stream) write_result(prompts[0]);
-  const GenerateReport report = generate(model, encode_prompts(tokenizer, prompts), cfg, [&](std::size_t p, int id) {
-    const std::string piece = id < tokenizer.vocab_size() ? decoders[p].push(id) : "";
+  const auto on_token = [&](std::size_t p, int id) {
+    const std::string piece = decoders[p].push(id);
     texts[p] += piece;
     if (stream) write_result(piece);
-  });
+  };
+  const GenerateReport report = generate(model, tokenizer, encode_prompts(tokenizer, prompts), o.cfg, on_token);
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     const std::string rest = decoders[p].finish();
     texts[p] += rest;
@@ -76,8 +76,8 @@ void run_generate(const Options& o) {
   }
 
   const double rate = static_cast<double>(report.new_tokens) / std::max(report.decode_seconds, 1e-9);
-  log_info("{} prompt tokens in {:.2f} s, {} new tokens at {:.0f} tokens/s", report.prompt_tokens,
-           report.prefill_seconds, report.new_tokens, rate);
+  log_info("{} prompt tokens in {:.2f} s, {} new tokens at {} tokens/s", report.prompt_tokens, report.prefill_seconds,
+           report.new_tokens, human_count(rate));
   if (stream) return;
   Json results = Json::array();
   std::string all;
@@ -108,7 +108,7 @@ void add_generate_command(CLI::App& app) {
   cmd->add_option("--seed", o->cfg.sampling.seed, "Same seed, same text")->capture_default_str();
   cmd->add_option("--tokenizer", o->tokenizer, "[tokenizer.model of the run]");
   cmd->add_option("--threads", o->threads, "[every usable core]")->check(thread_count());
-  cmd->add_flag("--endless", o->endless, "Go on after the end of a document");
+  cmd->add_flag("--endless", o->cfg.endless, "Go on after the end of a document");
   cmd->add_flag("--json", o->json, "One JSON object");
   cmd->footer(
       "Example:\n  xlstm generate --checkpoint runs/exp --prompt 'template <class T>' --temperature 0.8 --top-p 0.95");

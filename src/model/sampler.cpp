@@ -6,23 +6,26 @@
 namespace xlstm {
 
 void SamplingConfig::check() const {
-  if (!(temperature >= 0)) throw user_error("--temperature {}: must be 0 or more", temperature);
+  if (!(temperature >= 0 && std::isfinite(temperature)))
+    throw user_error("--temperature {}: must be a number, 0 or more", temperature);
   if (top_k < 0) throw user_error("--top-k {}: must be 0 (all) or more", top_k);
   if (!(top_p > 0 && top_p <= 1)) throw user_error("--top-p {}: must be above 0 and at most 1", top_p);
 }
 
-Sampler::Sampler(const SamplingConfig& cfg) : cfg_((cfg.check(), cfg)) {}
+Sampler::Sampler(const SamplingConfig& cfg, std::vector<int> ids) : cfg_((cfg.check(), cfg)), ids_(std::move(ids)) {
+  XL_CHECK(!ids_.empty(), "no token may be drawn");
+}
 
-int Sampler::sample(const float* logits, i64 vocab, std::uint64_t sequence, std::uint64_t position) {
-  order_.resize(static_cast<std::size_t>(vocab));
-  for (i64 i = 0; i < vocab; ++i) order_[static_cast<std::size_t>(i)] = {logits[i], static_cast<int>(i)};
+int Sampler::sample(const float* logits, std::uint64_t sequence, std::uint64_t position) {
+  order_.clear();
+  for (const int id : ids_) order_.emplace_back(logits[id], id);
   // Ties go to the smaller id, so that the order is the same everywhere.
   const auto likelier = [](const auto& a, const auto& b) {
     return a.first != b.first ? a.first > b.first : a.second < b.second;
   };
   if (cfg_.temperature == 0) return std::min_element(order_.begin(), order_.end(), likelier)->second;
 
-  if (cfg_.top_k > 0 && cfg_.top_k < vocab) {
+  if (cfg_.top_k > 0 && cfg_.top_k < static_cast<i64>(order_.size())) {
     std::nth_element(order_.begin(), order_.begin() + cfg_.top_k - 1, order_.end(), likelier);
     order_.resize(static_cast<std::size_t>(cfg_.top_k));
   }

@@ -19,13 +19,14 @@ struct SamplingConfig {
 
 class Sampler {
  public:
-  explicit Sampler(const SamplingConfig& cfg);
+  Sampler(const SamplingConfig& cfg, std::vector<int> ids);  // ids: the tokens that may be drawn, at least one
 
-  // Deterministic in (seed, sequence, position). logits: vocab values.
-  int sample(const float* logits, i64 vocab, std::uint64_t sequence, std::uint64_t position);
+  // Deterministic in (seed, sequence, position). logits: by token id.
+  int sample(const float* logits, std::uint64_t sequence, std::uint64_t position);
 
  private:
   SamplingConfig cfg_;
+  std::vector<int> ids_;
   std::vector<std::pair<float, int>> order_;  // logit and id, most likely first
 };
 

@@ -1,7 +1,6 @@
 #include "train/generate.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/parallel.h"
 
@@ -58,10 +57,27 @@ LanguageModel::State absent_state(const LanguageModel& model) {
   return LanguageModel::State(model.blocks.size(), CellState{});
 }
 
+// What stands in data: tokens that stand for bytes, and the end of a document. Not "unknown", no other control piece,
+// nothing of what pads the model's vocabulary: those were never targets.
+std::vector<int> ids_in_data(const Tokenizer& tokenizer) {
+  const std::vector<int> bytes = tokenizer.token_bytes();
+  std::vector<int> ids;
+  for (int id = 0; id < tokenizer.vocab_size(); ++id)
+    if (bytes[static_cast<std::size_t>(id)] > 0 || id == tokenizer.eod_id()) ids.push_back(id);
+  return ids;
+}
+
 class Generation {
  public:
-  Generation(const LoadedModel& loaded, const std::vector<std::vector<int>>& prompts, const GenerateConfig& cfg)
-      : model_(loaded.model()), prompts_(prompts), cfg_(cfg), sampler_(cfg.sampling) {
+  Generation(const LoadedModel& loaded, const Tokenizer& tokenizer, const std::vector<std::vector<int>>& prompts,
+             const GenerateConfig& cfg)
+      : model_(loaded.model()),
+        prompts_(prompts),
+        cfg_(cfg),
+        eod_id_(tokenizer.eod_id()),
+        sampler_(cfg.sampling, ids_in_data(tokenizer)) {
+    XL_CHECK(tokenizer.vocab_size() <= model_.cfg.vocab_size, "{} tokens for a model of {}", tokenizer.vocab_size(),
+             model_.cfg.vocab_size);
     const i64 count = static_cast<i64>(prompts.size());
     i64 longest = 0;
     for (const auto& prompt : prompts) longest = std::max(longest, static_cast<i64>(prompt.size()));
@@ -75,7 +91,6 @@ class Generation {
     scratch_buffer_ = Buffer(std::max<i64>(scratch.peak(), 1));
     scratch_ = Arena("scratch", scratch_buffer_.data(), scratch.peak());
     ctx_ = {.isa = best_cpu_isa(), .scratch = &scratch_};
-    std::memset(memory_.token.seq.starts.data, 0, static_cast<std::size_t>(memory_.token.seq.starts.bytes()));
   }
 
   GenerateReport run(const std::function<void(std::size_t, int)>& on_token) {
@@ -111,7 +126,7 @@ class Generation {
       for (i64 t = 0; t < length; ++t) {
         *ids.row<std::int32_t>(t) = prompt[static_cast<std::size_t>(at + t)];
         // As in training: the state is dropped at the first token and at every document's end token.
-        *starts.row<std::int32_t>(t) = at + t == 0 || prompt[static_cast<std::size_t>(at + t)] == cfg_.end_id;
+        *starts.row<std::int32_t>(t) = at + t == 0 || prompt[static_cast<std::size_t>(at + t)] == eod_id_;
       }
       model_.prefill(ctx_, memory_.logits.slice_rows(row, row + 1), ids, {1, length, starts},
                      prefill_activations(length), *after, *before);
@@ -133,10 +148,10 @@ class Generation {
     for (std::size_t p = 0; p < prompts_.size(); ++p) {
       if (ended[p]) continue;
       const i64 row = static_cast<i64>(p);
-      const int id = sampler_.sample(memory_.logits.row<float>(row), model_.cfg.vocab_size, p,
-                                     static_cast<std::uint64_t>(position));
+      const int id = sampler_.sample(memory_.logits.row<float>(row), p, static_cast<std::uint64_t>(position));
       *memory_.token.ids.row<std::int32_t>(row) = id;
-      ended[p] = id == cfg_.end_id;
+      *memory_.token.seq.starts.row<std::int32_t>(row) = id == eod_id_;
+      ended[p] = id == eod_id_ && !cfg_.endless;
       ++drawn;
       on_token(p, id);
     }
@@ -146,6 +161,7 @@ class Generation {
   const LanguageModel& model_;
   const std::vector<std::vector<int>>& prompts_;
   const GenerateConfig& cfg_;
+  int eod_id_;
   Sampler sampler_;
   Buffer buffer_, scratch_buffer_;
   Memory memory_;
@@ -155,9 +171,10 @@ class Generation {
 
 }  // namespace
 
-GenerateReport generate(const LoadedModel& model, const std::vector<std::vector<int>>& prompts,
-                        const GenerateConfig& cfg, const std::function<void(std::size_t, int)>& on_token) {
-  return Generation(model, prompts, cfg).run(on_token);
+GenerateReport generate(const LoadedModel& model, const Tokenizer& tokenizer,
+                        const std::vector<std::vector<int>>& prompts, const GenerateConfig& cfg,
+                        const std::function<void(std::size_t, int)>& on_token) {
+  return Generation(model, tokenizer, prompts, cfg).run(on_token);
 }
 
 }  // namespace xlstm

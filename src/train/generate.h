@@ -2,6 +2,7 @@
 // Text from a model: chunkwise prefill of each prompt, then one token per prompt and step with the recurrent state.
 #include <functional>
 
+#include "data/tokenizer.h"
 #include "model/sampler.h"
 #include "train/loaded_model.h"
 
@@ -10,7 +11,7 @@ namespace xlstm {
 struct GenerateConfig {
   SamplingConfig sampling;
   i64 max_tokens = 256;
-  int end_id = -1;  // a sequence ends when it draws this token; -1: never
+  bool endless = false;  // after the end of a document the next one begins, instead of the text ending there
 };
 
 struct GenerateReport {
@@ -18,8 +19,10 @@ struct GenerateReport {
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
-// Prompts are token ids, none empty. on_token(prompt, id) is called for every new token, also for end_id.
-GenerateReport generate(const LoadedModel& model, const std::vector<std::vector<int>>& prompts,
-                        const GenerateConfig& cfg, const std::function<void(std::size_t, int)>& on_token);
+// Prompts are ids of the tokenizer that the model was trained with, none empty. Only tokens that a text can hold are
+// drawn. on_token(prompt, id) is called for every new one, also for the end-of-document id.
+GenerateReport generate(const LoadedModel& model, const Tokenizer& tokenizer,
+                        const std::vector<std::vector<int>>& prompts, const GenerateConfig& cfg,
+                        const std::function<void(std::size_t, int)>& on_token);
 
 }  // namespace xlstm

@@ -1,7 +1,10 @@
 // A model with a carried state says the same as one pass over everything; a packed row says the same as its documents.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 #include "model/sampler.h"
 #include "tests/support/model_rig.h"
@@ -89,17 +92,23 @@ TEST_P(ModelState, PackedIsApart) {
 INSTANTIATE_TEST_SUITE_P(Gates, ModelState, testing::Values(InputGate::exp, InputGate::sigmoid),
                          [](const auto& p) { return names_of(InputGate{})[static_cast<std::size_t>(p.param)]; });
 
+std::vector<int> first_ids(int n) {
+  std::vector<int> ids(static_cast<std::size_t>(n));
+  std::iota(ids.begin(), ids.end(), 0);
+  return ids;
+}
+
 TEST(Sampler, GreedyTakesTheSmallestOfEqualIds) {
   const std::vector<float> logits{0, 2, 1, 2};
-  Sampler greedy({.temperature = 0});
-  EXPECT_EQ(greedy.sample(logits.data(), 4, 0, 0), 1);
+  Sampler greedy({.temperature = 0}, first_ids(4));
+  EXPECT_EQ(greedy.sample(logits.data(), 0, 0), 1);
 }
 
 TEST(Sampler, FollowsTheDistribution) {
   const std::vector<float> logits{std::log(1.f), std::log(2.f), std::log(5.f)};
-  Sampler sampler({.seed = 3});
+  Sampler sampler({.seed = 3}, first_ids(3));
   std::vector<int> count(3);
-  for (std::uint64_t i = 0; i < 8000; ++i) ++count[std::size_t(sampler.sample(logits.data(), 3, 0, i))];
+  for (std::uint64_t i = 0; i < 8000; ++i) ++count[std::size_t(sampler.sample(logits.data(), 0, i))];
   EXPECT_NEAR(count[0], 1000, 150);
   EXPECT_NEAR(count[1], 2000, 200);
   EXPECT_NEAR(count[2], 5000, 200);
@@ -107,11 +116,35 @@ TEST(Sampler, FollowsTheDistribution) {
 
 TEST(Sampler, TopKAndTopPCutTheTail) {
   const std::vector<float> logits{std::log(1.f), std::log(2.f), std::log(5.f), std::log(4.f)};
-  Sampler two({.top_k = 2, .seed = 1}), most({.top_p = 0.7, .seed = 1});  // 5/12 + 4/12 = 0.75 covers 0.7
+  Sampler two({.top_k = 2, .seed = 1}, first_ids(4));
+  Sampler most({.top_p = 0.7, .seed = 1}, first_ids(4));  // 5/12 + 4/12 = 0.75 covers 0.7
   for (std::uint64_t i = 0; i < 300; ++i) {
-    EXPECT_GE(two.sample(logits.data(), 4, 0, i), 2);
-    EXPECT_GE(most.sample(logits.data(), 4, 0, i), 2);
+    EXPECT_GE(two.sample(logits.data(), 0, i), 2);
+    EXPECT_GE(most.sample(logits.data(), 0, i), 2);
   }
+}
+
+// However likely another one is, and with a top-k that counts only those.
+TEST(Sampler, DrawsOnlyFromItsIds) {
+  const std::vector<float> logits{9, 1, 0, 9, 1};
+  Sampler some({.temperature = 100}, {1, 2, 4}), one({.top_k = 1}, {2, 4}), greedy({.temperature = 0}, {1, 2, 4});
+  std::vector<int> count(5);
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    ++count[std::size_t(some.sample(logits.data(), 0, i))];
+    EXPECT_EQ(one.sample(logits.data(), 0, i), 4);
+  }
+  EXPECT_EQ(greedy.sample(logits.data(), 0, 0), 1);
+  EXPECT_EQ(count[0] + count[3], 0);
+  EXPECT_GT(std::min({count[1], count[2], count[4]}), 50);
+}
+
+TEST(Sampler, OptionsAreFiniteAndInRange) {
+  constexpr double kInf = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
+  for (const double bad : {kInf, -kInf, kNan, -1.0})
+    EXPECT_THROW((SamplingConfig{.temperature = bad}.check()), UserError) << bad;
+  for (const double bad : {kInf, -kInf, kNan, 0.0, 1.5})
+    EXPECT_THROW((SamplingConfig{.top_p = bad}.check()), UserError) << bad;
+  EXPECT_THROW(SamplingConfig{.top_k = -1}.check(), UserError);
 }
 
 }  // namespace

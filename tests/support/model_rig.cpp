@@ -35,7 +35,7 @@ ModelRig::ModelRig(const ModelConfig& config, i64 sequences, i64 length, Recompu
     *a = Arena(a->name(), buffers_.back().data(), a->peak());
   }
   build(sequences, length);
-  randomise(1);
+  randomise(*params, 1);
   zero_gradients();
 }
 
@@ -55,9 +55,9 @@ void ModelRig::build(i64 sequences, i64 length) {
   }
 }
 
-void ModelRig::randomise(std::uint64_t seed) {
+void randomise(const ParamStore& params, std::uint64_t seed) {
   std::uint64_t which = 0;
-  for (const ParamInfo& info : params->all()) {
+  for (const ParamInfo& info : params.all()) {
     const RandomStream random(seed, RandomUse::test, ++which);
     const Tensor w = info.param.value;
     const bool one = info.init.kind == Init::Kind::constant && info.init.a == 1;

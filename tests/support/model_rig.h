@@ -16,8 +16,6 @@ class ModelRig {
   ModelRig(const ModelConfig& cfg, i64 sequences, i64 length, Recompute policy = Recompute::none,
            DType dtype = DType::f64);
 
-  // Values drawn so that every parameter matters: the real initialisation would leave gates and output gates at zero.
-  void randomise(std::uint64_t seed);
   void set_tokens(const ref::ModelTokens& tokens);
   void zero_gradients();
   std::vector<double> losses() const;
@@ -48,6 +46,10 @@ class ModelRig {
 // Random ids and targets; a document starts at every row's first token and wherever `starts_at` says.
 ref::ModelTokens random_tokens(i64 sequences, i64 length, i64 vocab, std::uint64_t seed,
                                const std::vector<i64>& starts_at = {});
+
+// Values of all parameters, drawn so that every one matters: the real initialisation leaves gates and output gates at
+// zero.
+void randomise(const ParamStore& params, std::uint64_t seed);
 
 double value_at(const Tensor& t, i64 r, i64 c);  // f32 or f64
 
