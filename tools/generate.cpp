@@ -1,9 +1,12 @@
 // xlstm generate
 #include "train/generate.h"
 
+#include <sstream>
+
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/text.h"
+#include "data/utf8.h"
 #include "tools/commands.h"
 
 namespace xlstm {
@@ -18,17 +21,28 @@ struct Options {
   bool json = false;
 };
 
+// Lines that end in \n or \r\n, without the empty ones.
+std::vector<std::string> read_prompts(const std::string& file) {
+  std::vector<std::string> prompts;
+  std::istringstream lines(read_file(file));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (!line.empty()) prompts.push_back(line);
+  }
+  if (prompts.empty()) throw user_error("--prompts-file {}: no prompt in it; write one per line", file);
+  return prompts;
+}
+
 std::vector<std::string> collect_prompts(const Options& o) {
   std::vector<std::string> prompts = o.prompts;
   if (!o.prompts_file.empty()) {
-    const std::string text = read_file(o.prompts_file);
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = std::min(text.find('\n', at), text.size());
-      if (end > at) prompts.push_back(text.substr(at, end - at));
-      at = end + 1;
-    }
+    const std::vector<std::string> more = read_prompts(o.prompts_file);
+    prompts.insert(prompts.end(), more.begin(), more.end());
   }
   if (prompts.empty()) prompts.emplace_back();
+  i64 replaced = 0;
+  for (std::string& prompt : prompts) prompt = repair_utf8(prompt, replaced);
+  if (replaced > 0) log_warning("{} pieces of invalid UTF-8 in the prompts replaced by U+FFFD", replaced);
   return prompts;
 }
 
