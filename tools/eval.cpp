@@ -1,14 +1,12 @@
 // xlstm eval
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "core/log.h"
 #include "core/parallel.h"
 #include "data/tokenizer.h"
 #include "tools/commands.h"
 #include "train/evaluate.h"
-#include "train/loaded_model.h"
 
 namespace xlstm {
 
@@ -24,7 +22,6 @@ struct Options {
 
 struct Result {
   Evaluation evaluation;
-  double bits_per_byte = 0;
   i64 step = 0, context = 0;
 };
 
@@ -48,37 +45,11 @@ Result run_eval(const Options& o) {
   const i64 batch = o.batch > 0 ? o.batch : std::max<i64>(1, 4096 / length);
   if (batch > kMostRows / length)
     throw user_error("--batch {} x --context {}: at most {} tokens at once are possible", batch, length, kMostRows);
-  const i64 rows = batch * length;
-
-  struct Memory {
-    TokenRows in;
-    LanguageModel::Saved saved;
-    Tensor losses;
-  };
-  Buffer buffer;
-  const Memory m = allocate_planned(buffer, "evaluation", [&](Arena& a) {
-    return Memory{.in = {.ids = a.alloc("ids", DType::i32, rows, 1),
-                         .targets = a.alloc("targets", DType::i32, rows, 1),
-                         .seq = {batch, length, a.alloc("starts", DType::i32, rows, 1)}},
-                  .saved = loaded.model().plan_forward(a, DType::f32, rows),
-                  .losses = a.alloc("losses", DType::f32, rows, 1)};
-  });
-  Arena measured = Arena::measuring("scratch");
-  Context dry{.scratch = &measured};
-  loaded.model().forward(dry, m.losses, m.in, m.saved);
-  const Buffer scratch_buffer(std::max<i64>(measured.peak(), 1));
-  Arena scratch("scratch", scratch_buffer.data(), measured.peak());
-  Context ctx{.isa = best_cpu_isa(), .scratch = &scratch};
 
   const Tokenizer tokenizer = Tokenizer::load(data.tokenizer_path());
-  Result r{
-      .evaluation = evaluate({ctx, loaded.model(), m.saved, m.in, m.losses}, data, o.windows, tokenizer.token_bytes()),
-      .step = loaded.step(),
-      .context = length};
-  const double nats = r.evaluation.loss * static_cast<double>(r.evaluation.tokens);
-  r.bits_per_byte =
-      nats / std::numbers::ln2 / (static_cast<double>(r.evaluation.token_bytes) * data.text_bytes_per_token_byte());
-  return r;
+  const EvaluationOptions options{.windows = o.windows, .token_bytes = tokenizer.token_bytes()};
+  return {
+      .evaluation = evaluate(loaded, data, length, batch, options).value(), .step = loaded.step(), .context = length};
 }
 
 // Mean loss of positions [1], [2, 3], [4, 7], ... : how much context helps.
@@ -97,12 +68,16 @@ void print_eval(const Options& o) {
   const Result r = run_eval(o);
   const Json curve = loss_by_position(r.evaluation.loss_by_position);
   const double perplexity = std::exp(r.evaluation.loss);
-  const Json json{{"loss", r.evaluation.loss},     {"perplexity", perplexity}, {"bits_per_byte", r.bits_per_byte},
-                  {"tokens", r.evaluation.tokens}, {"step", r.step},           {"context_length", r.context},
+  const Json json{{"loss", r.evaluation.loss},
+                  {"perplexity", perplexity},
+                  {"bits_per_byte", r.evaluation.bits_per_byte},
+                  {"tokens", r.evaluation.tokens},
+                  {"step", r.step},
+                  {"context_length", r.context},
                   {"loss_by_position", curve}};
   std::string text = fmt::format("loss             {:.4f} nats per token\n", r.evaluation.loss);
   text += fmt::format("perplexity       {:.3f}\n", perplexity);
-  text += fmt::format("bits per byte    {:.4f}\n", r.bits_per_byte);
+  text += fmt::format("bits per byte    {:.4f}\n", r.evaluation.bits_per_byte);
   text += fmt::format("tokens           {}\n", r.evaluation.tokens);
   text += fmt::format("unigram entropy  {:.4f} nats per token\n", r.evaluation.unigram_entropy);
   text += "loss by position in the context\n";

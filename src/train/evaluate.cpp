@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <numbers>
 
 namespace xlstm {
 
@@ -32,6 +32,11 @@ struct Sums {
     windows += batch.sequences;
   }
 
+  // Bits of all scored tokens over bytes of the text that they were made from.
+  double bits_per_byte(double text_bytes_per_token_byte) const {
+    return bytes > 0 ? total / std::numbers::ln2 / (static_cast<double>(bytes) * text_bytes_per_token_byte) : 0;
+  }
+
   double unigram_entropy() const {
     double sum = 0;
     for (const i64 c : count)
@@ -58,27 +63,53 @@ void ForwardPass::run(const TokenBatch& batch) const {
   model.forward(ctx, losses, in, saved);
 }
 
-Evaluation evaluate(const ForwardPass& pass, const Dataset& data, i64 windows, const std::vector<int>& token_bytes) {
+std::optional<Evaluation> evaluate(const ForwardPass& pass, const Dataset& data, const EvaluationOptions& options) {
   Loader loader(data, {.context_length = pass.in.seq.length,
                        .batch_size = pass.in.seq.sequences,
                        .order = LoaderOptions::Order::sequential});
-  const i64 wanted = windows > 0 ? std::min(windows, loader.windows()) : loader.windows();
+  const i64 wanted = options.windows > 0 ? std::min(options.windows, loader.windows()) : loader.windows();
   Sums sums(pass.in.seq.length, data.vocab_size());
   for (TokenBatch batch; sums.windows < wanted && loader.next(batch);) {
+    if (options.stop && options.stop()) return std::nullopt;
     const i64 rows = std::min(batch.sequences, wanted - sums.windows) * batch.length;
     batch.sequences = rows / batch.length;
     for (auto* v : {&batch.ids, &batch.targets, &batch.starts}) v->resize(static_cast<std::size_t>(rows));
     pass.run(batch);
-    sums.add(batch, pass.losses, token_bytes);
+    sums.add(batch, pass.losses, options.token_bytes);
   }
 
   Evaluation e{.loss = sums.tokens > 0 ? sums.total / static_cast<double>(sums.tokens) : 0,
                .tokens = sums.tokens,
                .unigram_entropy = sums.unigram_entropy(),
-               .token_bytes = sums.bytes,
+               .bits_per_byte = sums.bits_per_byte(data.text_bytes_per_token_byte()),
                .loss_by_position = std::move(sums.position)};
   for (double& loss : e.loss_by_position) loss /= static_cast<double>(std::max<i64>(1, sums.windows));
   return e;
+}
+
+std::optional<Evaluation> evaluate(const LoadedModel& loaded, const Dataset& data, i64 length, i64 batch,
+                                   const EvaluationOptions& options) {
+  const i64 rows = batch * length;
+  struct Memory {
+    TokenRows in;
+    LanguageModel::Saved saved;
+    Tensor losses;
+  };
+  Buffer buffer;
+  const Memory m = allocate_planned(buffer, "evaluation", [&](Arena& a) {
+    return Memory{.in = {.ids = a.alloc("ids", DType::i32, rows, 1),
+                         .targets = a.alloc("targets", DType::i32, rows, 1),
+                         .seq = {batch, length, a.alloc("starts", DType::i32, rows, 1)}},
+                  .saved = loaded.model().plan_forward(a, DType::f32, rows),
+                  .losses = a.alloc("losses", DType::f32, rows, 1)};
+  });
+  Arena measured = Arena::measuring("scratch");
+  Context dry{.scratch = &measured};
+  loaded.model().forward(dry, m.losses, m.in, m.saved);
+  const Buffer scratch_buffer(std::max<i64>(measured.peak(), 1));
+  Arena scratch("scratch", scratch_buffer.data(), measured.peak());
+  Context ctx{.isa = best_cpu_isa(), .scratch = &scratch};
+  return evaluate({ctx, loaded.model(), m.saved, m.in, m.losses}, data, options);
 }
 
 }  // namespace xlstm

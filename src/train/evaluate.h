@@ -1,10 +1,12 @@
 #pragma once
 // Loss over a data set: always the same windows in the same order, so that numbers compare between runs.
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "data/dataset.h"
 #include "data/loader.h"
-#include "model/language_model.h"
+#include "train/loaded_model.h"
 
 namespace xlstm {
 
@@ -23,13 +25,21 @@ struct Evaluation {
   double loss = 0;                       // mean, nats per token
   i64 tokens = 0;                        // scored
   double unigram_entropy = 0;            // loss of a model that knows only how often each of these tokens comes
-  i64 token_bytes = 0;                   // of text that they stand for; when a table of bytes was given
+  double bits_per_byte = 0;              // of the original text; when a table of bytes was given
   std::vector<double> loss_by_position;  // mean at each position of the context
 };
 
-// The first `windows` windows of the data set (0 = all), without shuffling. `token_bytes`: bytes per token id, or
-// empty.
-Evaluation evaluate(const ForwardPass& pass, const Dataset& data, i64 windows,
-                    const std::vector<int>& token_bytes = {});
+struct EvaluationOptions {
+  i64 windows = 0;               // only the first so many; 0: all
+  std::vector<int> token_bytes;  // of text, by token id (Tokenizer::token_bytes); or empty
+  std::function<bool()> stop;    // asked before every batch
+};
+
+// Windows in their order, without shuffling. Nothing if `stop` said yes: fewer windows would give another number.
+std::optional<Evaluation> evaluate(const ForwardPass& pass, const Dataset& data, const EvaluationOptions& options);
+
+// The same for a model by itself, `batch` windows of `length` tokens at a time.
+std::optional<Evaluation> evaluate(const LoadedModel& loaded, const Dataset& data, i64 length, i64 batch,
+                                   const EvaluationOptions& options);
 
 }  // namespace xlstm

@@ -186,8 +186,10 @@ void Trainer::evaluate() {
   if (!validation_data_) return;
   const ForwardPass pass{ctx_, state_.model, state_.saved, state_.micro, state_.losses};
   try {
-    const Evaluation e = xlstm::evaluate(pass, *validation_data_, cfg_.eval.batches * cfg_.train.micro_batch_size);
-    log_->evaluation(at_.step, e.loss, e.tokens);
+    const auto e = xlstm::evaluate(pass, *validation_data_,
+                                   {.windows = cfg_.eval.batches * cfg_.train.micro_batch_size,
+                                    .stop = [] { return StopSignal::received() != nullptr; }});
+    if (e) log_->evaluation(at_.step, e->loss, e->tokens);
   } catch (const UserError& e) {
     log_error("step {}: no validation loss: {}; training goes on", at_.step, e.what());
   }
