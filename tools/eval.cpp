@@ -74,7 +74,8 @@ void print_eval(const Options& o) {
                   {"tokens", r.evaluation.tokens},
                   {"step", r.step},
                   {"context_length", r.context},
-                  {"loss_by_position", curve}};
+                  {"loss_by_position", curve},
+                  {"unigram_entropy", r.evaluation.unigram_entropy}};
   std::string text = fmt::format("loss             {:.4f} nats per token\n", r.evaluation.loss);
   text += fmt::format("perplexity       {:.3f}\n", perplexity);
   text += fmt::format("bits per byte    {:.4f}\n", r.evaluation.bits_per_byte);

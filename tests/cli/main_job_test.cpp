@@ -58,7 +58,8 @@ TEST_F(MainJob, TrainEvaluateGenerate) {
   EXPECT_EQ(read_file(path("run") / "metrics.jsonl"), metrics);
 
   const Json eval = must_run({"eval", "--checkpoint", "run", "--data", "data", "--json"}).json();
-  expect_fields(eval, {"loss", "perplexity", "bits_per_byte", "tokens"});
+  expect_fields(eval, {"loss", "perplexity", "bits_per_byte", "tokens", "step", "context_length", "loss_by_position",
+                       "unigram_entropy"});
   EXPECT_NEAR(eval["perplexity"].get<double>(), std::exp(eval["loss"].get<double>()), 1e-9);
   EXPECT_GT(eval["tokens"].get<i64>(), 1000);
   EXPECT_LT(eval["loss"].get<double>(), std::log(340.0));
