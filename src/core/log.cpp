@@ -2,9 +2,11 @@
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <mutex>
 
@@ -44,6 +46,53 @@ void log_line(LogLevel level, const std::string& message) {
   if (standing) standing->draw();
 }
 
+namespace {
+
+// In the order of the line; empty ones are left out.
+using Parts = std::array<std::string, 5>;
+enum : std::size_t { kShare, kAmount, kRate, kTime, kNote };
+
+Parts parts_of(const ProgressText& p) {
+  return {p.share >= 0 ? fmt::format("{:5.1f} %", 100 * p.share) : "", p.amount, p.rate, p.time, p.note};
+}
+
+std::string joined(const Parts& parts) {
+  std::string line;
+  for (const std::string& part : parts)
+    if (!part.empty()) line += "  " + part;
+  return line;
+}
+
+// The line must end before the last column: the cursor stays in it.
+i64 columns_of_stderr() {
+  winsize size{};
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+}  // namespace
+
+std::string plain_line(const ProgressText& p) { return p.what + joined(parts_of(p)); }
+
+std::string bar_line(const ProgressText& p, i64 columns) {
+  constexpr i64 kGap = 2, kStep = 8, kSteps = 3;  // a bar has 8, 16 or 24 cells, so that it rarely changes its width
+  const i64 least_bar = p.share >= 0 ? kGap + kStep : 0;
+  const i64 least_what = std::min(columns_of(p.what), columns / 3);
+  Parts parts = parts_of(p);
+  for (const std::size_t spare : {kRate, kAmount, kNote, kTime})
+    if (least_what + least_bar + columns_of(joined(parts)) > columns) parts[spare].clear();
+
+  const std::string rest = joined(parts);
+  std::string line = cut_to_columns(p.what, columns - least_bar - columns_of(rest));
+  if (p.share >= 0) {
+    const i64 room = columns - columns_of(line) - kGap - columns_of(rest);
+    const i64 cells = std::clamp<i64>(room / kStep, 1, kSteps) * kStep;
+    const i64 full = static_cast<i64>(p.share * static_cast<double>(cells));
+    line += "  ";
+    for (i64 i = 0; i < cells; ++i) line += i < full ? "█" : "░";
+  }
+  return cut_to_columns(line + rest, columns);
+}
+
 Progress::Progress(std::string what, double total, std::string unit, double done_before, double plain_every)
     : what_(std::move(what)),
       unit_(std::move(unit)),
@@ -63,31 +112,24 @@ Progress::~Progress() {
   }
 }
 
-std::string Progress::line() const {
+ProgressText Progress::text() const {
   const double seconds = timer_.seconds();
   const double rate = seconds > 0 ? (done_ - start_done_) / seconds : 0;
-  std::string out = what_ + "  ";
-  if (total_ > 0) {
-    const double share = std::clamp(done_ / total_, 0.0, 1.0);
-    if (stderr_is_terminal()) {
-      constexpr int kWidth = 24;
-      const int full = static_cast<int>(share * kWidth);
-      for (int i = 0; i < kWidth; ++i) out += i < full ? "█" : "░";
-      out += ' ';
-    }
-    out += fmt::format("{:5.1f} %  ", 100 * share);
-  }
-  out += fmt::format("{}{}  {}{}/s", human_count(done_, "G"), unit_, human_count(rate, "G"), unit_);
-  if (total_ > 0 && rate > 0 && !finished_) out += fmt::format("  {} left", human_duration((total_ - done_) / rate));
-  if (finished_) out += fmt::format("  in {}", human_duration(seconds));
-  if (!note_.empty()) out += "  " + note_;
-  return out;
+  ProgressText p{.what = what_,
+                 .share = total_ > 0 ? std::clamp(done_ / total_, 0.0, 1.0) : -1,
+                 .amount = human_count(done_, "G") + unit_,
+                 .rate = fmt::format("{}{}/s", human_count(rate, "G"), unit_),
+                 .time = "",
+                 .note = note_};
+  if (total_ > 0 && rate > 0) p.time = human_duration((total_ - done_) / rate) + " left";
+  if (finished_) p.time = "in " + human_duration(seconds);
+  return p;
 }
 
 void Progress::erase() const { std::fputs("\r\033[K", stderr); }
 
 void Progress::draw() const {
-  std::fputs(("\r\033[K" + line()).c_str(), stderr);
+  std::fputs(("\r\033[K" + bar_line(text(), columns_of_stderr() - 1)).c_str(), stderr);
   std::fflush(stderr);
 }
 
@@ -101,7 +143,7 @@ void Progress::update(double done, std::string_view note) {
     draw();
     last_drawn_ = now;
   } else if (!stderr_is_terminal() && now - std::max(last_drawn_, 0.0) >= plain_every_) {
-    logger().info(line());
+    log_line(LogLevel::info, plain_line(text()));
     last_drawn_ = now;
   }
 }
@@ -115,7 +157,7 @@ void Progress::finish(std::string_view note) {
     std::fputc('\n', stderr);
     standing = nullptr;
   } else {
-    logger().info(line());
+    log_line(LogLevel::info, plain_line(text()));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/profile.h"
+#include "core/tensor.h"
 
 namespace xlstm {
 
@@ -27,6 +28,16 @@ void log_error(fmt::format_string<Args...> format, Args&&... args) {
 
 bool stderr_is_terminal();
 
+// What a line of progress says.
+struct ProgressText {
+  std::string what;
+  double share = -1;  // done, of 1; negative where the end is not known
+  std::string amount, rate, time, note;
+};
+std::string plain_line(const ProgressText& p);
+// With a bar, in so many columns: the bar shrinks, then rate, amount, note and time go, then `what` is cut.
+std::string bar_line(const ProgressText& p, i64 columns);
+
 // A bar with rate and time left on a terminal; a plain line every `plain_every` seconds otherwise. Log lines written
 // while a bar stands are printed above it.
 class Progress {
@@ -41,7 +52,7 @@ class Progress {
 
  private:
   friend void log_line(LogLevel, const std::string&);
-  std::string line() const;
+  ProgressText text() const;
   void erase() const;
   void draw() const;
 

@@ -19,7 +19,7 @@ std::string human_count(double count, const char* billion) {
   if (count >= 1e9) return fmt::format("{:.2f} {}", count / 1e9, billion);
   if (count >= 1e6) return fmt::format("{:.1f} M", count / 1e6);
   if (count >= 1e3) return fmt::format("{:.1f} k", count / 1e3);
-  return fmt::format("{:.0f}", count);
+  return count < 100 ? fmt::format("{:.3g}", count) : fmt::format("{:.0f}", count);
 }
 
 std::string human_duration(double seconds) {
@@ -29,6 +29,25 @@ std::string human_duration(double seconds) {
   if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
   if (s < 86400) return fmt::format("{} h {:02} min", s / 3600, s % 3600 / 60);
   return fmt::format("{} d {:02} h", s / 86400, s % 86400 / 3600);
+}
+
+namespace {
+
+bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
+i64 columns_of_lead(char c) { return is_continuation(c) ? 0 : static_cast<unsigned char>(c) >= 0xE3 ? 2 : 1; }
+
+}  // namespace
+
+i64 columns_of(std::string_view text) {
+  return std::accumulate(text.begin(), text.end(), i64{0}, [](i64 sum, char c) { return sum + columns_of_lead(c); });
+}
+
+std::string cut_to_columns(std::string_view text, i64 columns) {
+  if (columns_of(text) <= columns) return std::string(text);
+  if (columns <= 0) return "";
+  std::size_t end = 0;
+  for (i64 used = 0; (used += columns_of_lead(text[end])) < columns || is_continuation(text[end]);) ++end;
+  return std::string(text.substr(0, end)) + "…";
 }
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {

@@ -9,8 +9,13 @@
 namespace xlstm {
 
 std::string human_bytes(i64 bytes);                                // "1.5 GiB"
-std::string human_count(double count, const char* billion = "B");  // "1.42 B", "406.9 M", "12.3 k"
+std::string human_count(double count, const char* billion = "B");  // "1.42 B", "406.9 M", "12.3 k", "340", "0.42"
 std::string human_duration(double seconds);                        // "2 h 05 min", "3 min 20 s", "4.1 s"
+
+// Columns of a terminal that valid UTF-8 takes, at most: Chinese, Japanese, Korean, emoji and all else from U+3000 on
+// count two.
+i64 columns_of(std::string_view text);
+std::string cut_to_columns(std::string_view text, i64 columns);  // ends in "…" where something is cut off
 
 std::size_t edit_distance(std::string_view a, std::string_view b);  // inserted, removed and replaced characters
 

@@ -18,6 +18,11 @@ TEST(Text, Sizes) {
   EXPECT_EQ(human_count(12'345), "12.3 k");
   EXPECT_EQ(human_count(406.9e6), "406.9 M");
   EXPECT_EQ(human_count(1.42e9), "1.42 B");
+  EXPECT_EQ(human_count(0), "0");
+  EXPECT_EQ(human_count(12), "12");
+  EXPECT_EQ(human_count(0.0417), "0.0417");
+  EXPECT_EQ(human_count(7.256), "7.26");
+  EXPECT_EQ(human_count(99.96), "100");
 }
 
 TEST(Text, Durations) {
