@@ -101,7 +101,8 @@ class Terminal : public CliTest, public testing::WithParamInterface<int> {
     close(slave);
     std::string output;
     char bytes[4096];
-    for (ssize_t got; (got = read(master, bytes, sizeof bytes)) > 0;) output.append(bytes, static_cast<std::size_t>(got));
+    for (ssize_t got; (got = read(master, bytes, sizeof bytes)) > 0;)
+      output.append(bytes, static_cast<std::size_t>(got));
     close(master);
     int status = -1;
     waitpid(pid, &status, 0);
