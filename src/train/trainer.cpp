@@ -123,8 +123,9 @@ CheckpointContent Trainer::content() const {
 }
 
 RunOutcome Trainer::run(std::optional<i64> stop_at) {
-  if (at_.step >= cfg_.train.steps) {
-    if (!log_->has_evaluation(at_.step)) evaluate();
+  const bool done = at_.step >= cfg_.train.steps;
+  if (const bool wanted = done || due(cfg_.eval.every, at_.step); wanted && at_.step > 0) make_up_for_evaluation();
+  if (done) {
     log_->finish(fmt::format("already done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));
     return RunOutcome::finished;
   }
@@ -195,6 +196,11 @@ void Trainer::evaluate() {
   }
 }
 
+// A signal may have ended the one of this step.
+void Trainer::make_up_for_evaluation() {
+  if (!log_->has_evaluation(at_.step)) evaluate();
+}
+
 // The last save of a process. A full disk gets ten minutes to be emptied; a second signal ends the wait.
 void Trainer::save_for_good() {
   constexpr double kPatience = 600, kLongestPause = 60;
@@ -237,6 +243,11 @@ RunOutcome Trainer::give_up() {
 RunOutcome Trainer::finish() {
   save_for_good();
   evaluate();
+  if (const char* signal = StopSignal::received(); signal && validation_data_ && !log_->has_evaluation(at_.step)) {
+    log_->finish(fmt::format("{}: saved at step {}; the last evaluation is missing, run the same command again", signal,
+                             at_.step));
+    return RunOutcome::stopped;
+  }
   log_->finish(fmt::format("done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));
   return RunOutcome::finished;
 }

@@ -41,6 +41,7 @@ class Trainer {
   void next_batch();
   StepRecord train_one();
   void evaluate();
+  void make_up_for_evaluation();
   void save_for_good();
   void report_save();
   RunOutcome stop(const std::string& why);
