@@ -2,6 +2,9 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstddef>
+
+#include "core/check.h"
 
 namespace xlstm {
 
@@ -9,6 +12,12 @@ namespace {
 
 std::atomic<int> last_signal = 0;  // the handler may run on any thread
 static_assert(std::atomic<int>::is_always_lock_free);
+
+// While one of oneDNN's matrix products runs, the stack pointer may stand at the beginning of its workspace on the
+// heap: a handler that went on from there would overwrite what lies before it. So the handler has a stack of its own,
+// in the thread that trains, which is the first thread and so the one that gets the signals of a process.
+alignas(64) std::byte handler_stack[1 << 16];
+stack_t stack_before;
 
 void remember(int signal) {
   last_signal = signal;
@@ -20,13 +29,19 @@ void remember(int signal) {
 
 StopSignal::StopSignal() {
   last_signal = 0;
-  std::signal(SIGTERM, remember);
-  std::signal(SIGINT, remember);
+  const stack_t own{.ss_sp = handler_stack, .ss_flags = 0, .ss_size = sizeof handler_stack};
+  XL_CHECK(sigaltstack(&own, &stack_before) == 0, "no stack for signals");
+  struct sigaction action = {};
+  action.sa_handler = remember;
+  action.sa_flags = SA_ONSTACK | SA_RESTART;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
 }
 
 StopSignal::~StopSignal() {
   std::signal(SIGTERM, SIG_DFL);
   std::signal(SIGINT, SIG_DFL);
+  sigaltstack(&stack_before, nullptr);
 }
 
 const char* StopSignal::received() {

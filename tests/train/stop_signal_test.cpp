@@ -1,0 +1,46 @@
+// The handler of SIGTERM and SIGINT writes nothing below the stack pointer of whoever it interrupts.
+#include "train/stop_signal.h"
+
+#include <gtest/gtest.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <csignal>
+#include <vector>
+
+namespace xlstm {
+namespace {
+
+int signal_to_raise = 0;
+
+// Bytes that raise() takes of a stack of its own, with everything that is written below it on the way.
+std::ptrdiff_t stack_taken_by_raise(int signal) {
+  std::vector<char> memory(1 << 17, '\x5a');
+  signal_to_raise = signal;
+  ucontext_t here, there;
+  getcontext(&there);
+  there.uc_stack.ss_sp = memory.data();
+  there.uc_stack.ss_size = memory.size();
+  there.uc_link = &here;
+  makecontext(
+      &there, [] { std::raise(signal_to_raise); }, 0);
+  swapcontext(&here, &there);
+  const auto touched = std::find_if(memory.begin(), memory.end(), [](char c) { return c != '\x5a'; });
+  return memory.end() - touched;
+}
+
+TEST(StopSignal, TheHandlerHasAStackOfItsOwn) {
+  std::signal(SIGUSR2, SIG_IGN);
+  stack_taken_by_raise(SIGUSR2);  // the first call also looks raise() up
+  const std::ptrdiff_t without_handler = stack_taken_by_raise(SIGUSR2);
+  std::signal(SIGUSR2, SIG_DFL);
+  for (const int signal : {SIGTERM, SIGINT}) {
+    const StopSignal scope;
+    ASSERT_EQ(StopSignal::received(), nullptr);
+    EXPECT_EQ(stack_taken_by_raise(signal), without_handler);
+    EXPECT_STREQ(StopSignal::received(), signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  }
+}
+
+}  // namespace
+}  // namespace xlstm
