@@ -15,6 +15,10 @@ find_path(NLOHMANN_JSON_INCLUDE nlohmann/json.hpp REQUIRED)
 find_path(DNNL_INCLUDE dnnl.h REQUIRED)
 find_library(DNNL_LIBRARY dnnl REQUIRED)
 
+# The kernel emulator of the tests; without it, its tests are left out.
+find_path(BOOST_CONTEXT_INCLUDE boost/context/fiber.hpp)
+find_library(BOOST_CONTEXT_LIBRARY boost_context)
+
 foreach(name zstd xxhash sentencepiece)
   add_library(${name} INTERFACE)
   target_link_libraries(${name} INTERFACE PkgConfig::${name})

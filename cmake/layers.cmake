@@ -16,6 +16,15 @@ function(xlstm_layer name)
   target_link_libraries(xlstm_${name} ${kind} ${ARG_LINKS})
 endfunction()
 
+# The CUDA kernels' emulator (src/kernels/cuda/emulator): for tests alone, never part of the program.
+function(xlstm_emulator)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/emulator/*.cpp)
+  add_library(xlstm_emulator STATIC ${sources})
+  target_include_directories(xlstm_emulator PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_include_directories(xlstm_emulator SYSTEM PUBLIC ${BOOST_CONTEXT_INCLUDE})
+  target_link_libraries(xlstm_emulator PUBLIC xlstm_core ${BOOST_CONTEXT_LIBRARY})
+endfunction()
+
 # src/kernels/cpu is compiled once per instruction set, each time into a namespace of its own (XL_CPU). The baseline
 # comes first, so that the linker takes its copy of every inline function that both have; scripts/check_isa.sh proves
 # that no such function exists only in a higher level's objects.

@@ -7,7 +7,7 @@ packages=(g++ cmake ninja-build pkg-config ccache
           libcli11-dev libyaml-cpp-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libssl-dev libxxhash-dev
           libsentencepiece-dev libsimdjson-dev zlib1g-dev libzstd-dev libdnnl-dev)
 if [[ "${1:-}" == --tests ]]; then
-  packages+=(libgtest-dev libgmock-dev clang-format clang-tidy)
+  packages+=(libgtest-dev libgmock-dev libboost-context-dev libomp-dev clang-format clang-tidy)
 fi
 
 missing=()

@@ -19,6 +19,9 @@ step "build"
 scripts/build.sh cpu
 scripts/check_isa.sh build
 
+step "CUDA kernels"
+scripts/check_kernels.sh
+
 step "tests"
 ctest --test-dir build --output-on-failure -j "$(nproc)" --no-tests=error
 

@@ -52,7 +52,7 @@ Json gpus() {
 Json find_program(const std::string& name) {
   std::istringstream path(std::getenv("PATH") ? std::getenv("PATH") : "");
   for (std::string dir; std::getline(path, dir, ':');)
-    if (access((dir + "/" + name).c_str(), X_OK) == 0) return dir + "/" + name;
+    if (const fs::path file = fs::path(dir) / name; access(file.c_str(), X_OK) == 0) return file.string();
   return nullptr;
 }
 
