@@ -7,6 +7,7 @@
 
 namespace xlstm {
 
+// What a layer sees of a parameter: the value that it computes with, and where its gradient goes.
 struct Param {
   Tensor value, grad;
 };
@@ -40,10 +41,14 @@ struct ParamPart {
   Init init;
 };
 
-// Where parameters are born. All values lie in one allocation and all gradients in another, in the order of add(), so
-// the optimizer, the reduction and the checkpoint are loops over a list.
+// Where parameters are born. All values lie in one allocation and all gradients in another, in the order of add(), each
+// parameter padded to kParamAlign elements. So whatever is kept per parameter, in whatever type, is one row of
+// flat_size() elements in which a parameter has the same place; optimizer, reduction and checks are loops over that
+// row.
 class ParamStore {
  public:
+  static constexpr i64 kParamAlign = 128;  // elements: 256 bytes of the narrowest type
+
   ParamStore(Arena& values, Arena& grads, DType dtype) : values_(values), grads_(grads), dtype_(dtype) {}
 
   Param add(std::string name, i64 rows, i64 cols, Init init, bool decay) {
@@ -53,35 +58,39 @@ class ParamStore {
   Param add_fused(std::vector<ParamPart> parts, i64 cols, bool decay) {
     i64 rows = 0;
     for (const ParamPart& part : parts) rows += part.rows;
-    const Param whole{values_.alloc(parts[0].name, dtype_, rows, cols),
-                      grads_.alloc(parts[0].name, dtype_, rows, cols)};
-    allocations_.push_back({rows, cols, static_cast<i64>(parts.size())});
+    const i64 padded = (rows * cols + kParamAlign - 1) / kParamAlign * kParamAlign;
+    const auto born = [&](Arena& arena) { return view(arena.alloc(parts[0].name, dtype_, 1, padded), 0, rows, cols); };
+    const Param whole{born(values_), born(grads_)};
     i64 at = 0;
     for (ParamPart& part : parts) {
       const i64 end = at + part.rows;
       infos_.push_back(
           {std::move(part.name), {part_of(whole.value, at, end), part_of(whole.grad, at, end)}, part.init, decay});
+      places_.push_back({flat_size_ + at * cols});
       at = end;
     }
+    if (runs_.empty() || runs_.back().decay != decay) runs_.push_back({flat_size_, flat_size_, decay});
+    flat_size_ += padded;
+    runs_.back().end = flat_size_;
     return whole;
   }
 
-  // One tensor per parameter, in the order of all() and laid out as the values are: what the optimizer keeps of a flat
-  // span of parameters is the same flat span of this.
-  std::vector<Tensor> alloc_like(Arena& arena, DType dtype) const {
-    std::vector<Tensor> out;
-    for (const Allocation& a : allocations_) {
-      const Tensor whole = arena.alloc(infos_[out.size()].name, dtype, a.rows, a.cols);
-      i64 at = 0;
-      for (i64 part = 0; part < a.parts; ++part) {
-        const Tensor value = infos_[out.size()].param.value;
-        const i64 end = at + value.size() / a.cols;
-        out.push_back(part_of(whole, at, end));
-        at = end;
-      }
-    }
-    return out;
+  i64 flat_size() const { return flat_size_; }
+  Tensor flat_values() const { return flat(infos_.front().param.value); }
+  Tensor flat_grads() const { return flat(infos_.front().param.grad); }
+
+  // What belongs to parameter i in a row like flat_values(), in the parameter's shape.
+  Tensor part_of_flat(const Tensor& row, std::size_t i) const {
+    const Tensor& value = infos_[i].param.value;
+    return view(row, places_[i], value.rows, value.cols);
   }
+
+  // The row, cut where weight decay begins and ends.
+  struct Run {
+    i64 begin, end;
+    bool decay;
+  };
+  const std::vector<Run>& runs() const { return runs_; }
 
   const std::vector<ParamInfo>& all() const { return infos_; }
   DType dtype() const { return dtype_; }
@@ -93,9 +102,12 @@ class ParamStore {
   }
 
  private:
-  struct Allocation {
-    i64 rows, cols, parts;
-  };
+  static Tensor view(const Tensor& row, i64 begin, i64 rows, i64 cols) {
+    Tensor t = row.slice_cols(begin, begin + rows * cols);
+    t.rows = rows;
+    t.cols = t.row_stride = cols;
+    return t;
+  }
 
   // Part of a column is a vector, (1, n), as biases are.
   static Tensor part_of(const Tensor& whole, i64 begin, i64 end) {
@@ -103,11 +115,19 @@ class ParamStore {
     return whole.cols == 1 ? part.flat() : part;
   }
 
+  Tensor flat(Tensor first) const {
+    first.rows = 1;
+    first.cols = first.row_stride = flat_size_;
+    return first;
+  }
+
   Arena& values_;
   Arena& grads_;
   DType dtype_;
   std::vector<ParamInfo> infos_;
-  std::vector<Allocation> allocations_;
+  std::vector<i64> places_;  // of each parameter in the row
+  std::vector<Run> runs_;
+  i64 flat_size_ = 0;
 };
 
 }  // namespace xlstm

@@ -1,11 +1,16 @@
 #pragma once
-// Every operation of the framework, one line each, with its formula. An op exists once per backend: in
-// kernels/cpu/*.cpp (compiled once per instruction set) and in kernels/cuda/*.cu; ops::name picks by the context.
+// Every operation of the framework, one line each, with its formula. An op exists once per back end: in
+// kernels/cpu/*.cpp (compiled once per instruction set) and in kernels/cuda/*.cu; ops::name picks by the context. The
+// GPU's are weak symbols: null in a program that is linked without them.
 //
 // Outputs come first, then inputs, then numbers. Shapes are read off the tensors. B sequences of T tokens lie as B*T
 // rows. Gradients of parameters (dw) accumulate (+=); gradients of activations (dx) overwrite (=). Outputs may not
 // alias inputs unless said here. Ops never allocate, synchronise or log; `workspace` is memory they may scribble on.
 // Letters: docs/notation.md. Meaning of each op: tests/reference. Statistics have dtype stat_type(x.dtype).
+//
+// Types: with f32 or f64 everything is of that type but ids (i32) and what is said to be f64. With bf16, activations
+// and the matrices of products are bf16; statistics, gates, logits, losses, weights of norms, biases and all gradients
+// of parameters are f32.
 #include "core/context.h"
 #include "kernels/cell.h"
 
@@ -33,11 +38,6 @@ struct Op<void(Context&, Args...)> {
   }
 };
 
-#if defined(XLSTM_WITH_CUDA)
-#define XL_GPU_IMPL(name) gpu::name
-#else
-#define XL_GPU_IMPL(name) nullptr
-#endif
 #if defined(__x86_64__)
 #define XL_CPU_IMPLS(name) \
   { cpu_baseline::name, cpu_avx512::name }
@@ -46,24 +46,24 @@ struct Op<void(Context&, Args...)> {
   { cpu_baseline::name, nullptr }
 #endif
 
-#define XL_OP(name, ...)                                                                               \
-  namespace cpu_baseline {                                                                             \
-  void name(Context& ctx, __VA_ARGS__);                                                                \
-  }                                                                                                    \
-  namespace cpu_avx512 {                                                                               \
-  void name(Context& ctx, __VA_ARGS__);                                                                \
-  }                                                                                                    \
-  namespace gpu {                                                                                      \
-  void name(Context& ctx, __VA_ARGS__);                                                                \
-  }                                                                                                    \
-  namespace ops {                                                                                      \
-  inline constexpr Op<void(Context&, __VA_ARGS__)> name{#name, XL_CPU_IMPLS(name), XL_GPU_IMPL(name)}; \
+#define XL_OP(name, ...)                                                                       \
+  namespace cpu_baseline {                                                                     \
+  void name(Context& ctx, __VA_ARGS__);                                                        \
+  }                                                                                            \
+  namespace cpu_avx512 {                                                                       \
+  void name(Context& ctx, __VA_ARGS__);                                                        \
+  }                                                                                            \
+  namespace gpu {                                                                              \
+  [[gnu::weak]] void name(Context& ctx, __VA_ARGS__);                                          \
+  }                                                                                            \
+  namespace ops {                                                                              \
+  inline constexpr Op<void(Context&, __VA_ARGS__)> name{#name, XL_CPU_IMPLS(name), gpu::name}; \
   }
 
 // ---- elementary
 // y = value
 XL_OP(fill, Tensor y, double value)
-// y = x
+// y = x, rounded to y's type
 XL_OP(copy, Tensor y, Tensor x)
 // y = x + z                                                             y may be x or z
 XL_OP(add, Tensor y, Tensor x, Tensor z)
@@ -75,6 +75,10 @@ struct MatmulFlags {
   bool transpose_a = false, transpose_b = false, accumulate = false;
 };
 XL_OP(matmul, Tensor c, Tensor a, Tensor b, MatmulFlags flags)
+// The few outputs of the gates, in stat_type(x.dtype) whatever x is: pre = x w^T;  dx += dpre w, dw += dpre^T x
+// pre: (rows, 2H), w: (2H, D)
+XL_OP(gate_projection_forward, Tensor pre, Tensor x, Tensor w)
+XL_OP(gate_projection_backward, Tensor dx, Tensor dw, Tensor dpre, Tensor x, Tensor w)
 
 // ---- embedding: y_r = table[ids_r];  dtable[ids_r] += dy_r            ids: (rows, 1) i32
 XL_OP(embedding_forward, Tensor y, Tensor ids, Tensor table)
@@ -112,21 +116,32 @@ XL_OP(head_norm_gate_backward, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tens
       Tensor rstd)
 
 // ---- loss: c = cap tanh(z / cap); loss_r = log sum exp(c_r) - c_r[target_r]; target -1: loss and gradient are 0
-//      cross_entropy also turns logits into their gradients: dz = scale (softmax(c) - onehot) (1 - (c / cap)^2)
+//      cross_entropy also gives dz = scale (softmax(c) - onehot) (1 - (c / cap)^2); of their type, dz may be logits
 //      loss: (rows, 1) of stat_type; targets: (rows, 1) i32
-XL_OP(cross_entropy, Tensor loss, Tensor logits, Tensor targets, double cap, double scale)
+XL_OP(cross_entropy, Tensor loss, Tensor dz, Tensor logits, Tensor targets, double cap, double scale)
 XL_OP(cross_entropy_forward, Tensor loss, Tensor logits, Tensor targets, double cap)
 
-// ---- reductions over fixed blocks, in a fixed order; out: (1, 1) f64
+// ---- reductions in a fixed order; f64 out
+// out = sum of x; out: (1, 1)
 XL_OP(sum, Tensor out, Tensor x)
+// out_b = sum of squares of elements [b, b + 1) kSumBlock of x: (1, n); out: (sum_blocks(n), 1)
+constexpr i64 kSumBlock = i64{1} << 16;
+constexpr i64 sum_blocks(i64 n) { return (n + kSumBlock - 1) / kSumBlock; }
 XL_OP(sum_squares, Tensor out, Tensor x)
 
-// ---- AdamW with decoupled decay; g is scaled by grad_scale first; t counts from 1
-//      m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr (m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + decay w)
-struct AdamWStep {
-  double lr, beta1, beta2, eps, weight_decay, grad_scale;
-  i64 t;
+// ---- one update. The numbers of an update stand in memory, (1, kUpdateScalars) f64: the host writes the first four,
+//      clip the others, adamw reads them; so nothing has to come back from a device in between.
+enum class UpdateScalar { lr, correction1, correction2, inverse_tokens, loss, grad_norm, grad_scale, applied };
+constexpr i64 kUpdateScalars = 8;
+// loss = inverse_tokens sum of loss_sums;  grad_norm = (sum of square_sums)^1/2
+// grad_scale = limit / max(limit, grad_norm), 1 if limit is 0;  applied = 1 where loss and grad_norm are finite, else 0
+XL_OP(clip, Tensor scalars, Tensor loss_sums, Tensor square_sums, double limit)
+// AdamW with decoupled decay; g is scaled by grad_scale first; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t
+//      m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr (m / correction1 / (sqrt(v / correction2) + eps) + decay
+//      w) All (1, n). `rounded`, if present, is w in a narrower type. Nothing changes where applied = 0.
+struct AdamWConstants {
+  double beta1, beta2, eps, weight_decay;
 };
-XL_OP(adamw, Tensor w, Tensor m, Tensor v, Tensor g, AdamWStep step)
+XL_OP(adamw, Tensor w, Tensor rounded, Tensor m, Tensor v, Tensor g, Tensor scalars, AdamWConstants c)
 
 }  // namespace xlstm

@@ -53,7 +53,8 @@ void LmHead::forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Te
     for_chunks(ctx, x, [&](i64 begin, i64 end, Tensor z) {
       const Tensor rows = normed.slice_rows(begin, end);
       out.forward(ctx, z, rows);
-      ops::cross_entropy(ctx, loss.slice_rows(begin, end), z, targets.slice_rows(begin, end), logit_cap, scale);
+      ops::cross_entropy(ctx, loss.slice_rows(begin, end), /*dz=*/z, z, targets.slice_rows(begin, end), logit_cap,
+                         scale);
       out.backward(ctx, dnormed.slice_rows(begin, end), z, rows);  // z holds its own gradient now
     });
   }

@@ -14,7 +14,7 @@ MLstm::MLstm(ParamStore& ps, const std::string& name, const ModelConfig& model)
                          {name + ".v.weight", v_dim, small},
                          {name + ".ogate_preact.weight", v_dim, Init::zeros()}},
                         d, /*decay=*/true);
-  gates.w = ps.add_fused(
+  gates = ps.add_fused(
       {{name + ".igate_preact.weight", heads, Init::zeros()}, {name + ".fgate_preact.weight", heads, Init::zeros()}}, d,
       /*decay=*/true);
   gate_bias = ps.add_fused(
@@ -80,7 +80,7 @@ void MLstm::project(Context& ctx, Tensor x, const Saved& s, const SequenceView& 
     qkvo.forward(ctx, s.qkvo, x);
   }
   const ClassScope in(ctx, OpClass::gates);
-  gates.forward(ctx, s.gate_pre, x);
+  ops::gate_projection_forward(ctx, s.gate_pre, x, gates.value);
   ops::gates_forward(ctx, s.log, s.gate_pre, gate_bias.value, seq.starts, cfg.input_gate, cfg.gate_soft_cap);
 }
 
@@ -158,7 +158,7 @@ void MLstm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& 
   const ClassScope in(ctx, OpClass::gates);
   ops::gates_backward(ctx, dgate_pre, gate_bias.grad, dlog, s.gate_pre, gate_bias.value, seq.starts, cfg.input_gate,
                       cfg.gate_soft_cap);
-  gates.backward(ctx, dx, dgate_pre, x, /*add_to_dx=*/true);
+  ops::gate_projection_backward(ctx, dx, gates.grad, dgate_pre, x, gates.value);
 }
 
 }  // namespace xlstm

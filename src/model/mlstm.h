@@ -22,7 +22,7 @@ struct MLstm {
   i64 qk_dim, v_dim;  // of all heads together
   MixerConfig cfg;
   Linear qkvo;
-  Linear gates;
+  Param gates;      // (2 H, D)
   Param gate_bias;  // (1, 2 H)
   Param norm;       // (1, V H)
   Linear out;

@@ -1,5 +1,7 @@
 #include "optim/adamw.h"
 
+#include <cmath>
+
 namespace xlstm {
 
 void OptimizerConfig::check() const {
@@ -16,22 +18,25 @@ void OptimizerConfig::check() const {
 
 AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state) : cfg_(cfg), params_(params) {
   const DType t = stat_type(params.dtype());
-  const std::vector<Tensor> m = params.alloc_like(state, t), v = params.alloc_like(state, t);
-  for (std::size_t i = 0; i < m.size(); ++i) moments_.push_back({m[i], v[i]});
+  flat_ = {state.alloc("m", t, 1, params.flat_size()), state.alloc("v", t, 1, params.flat_size())};
+  for (std::size_t i = 0; i < params.all().size(); ++i)
+    moments_.push_back({params.part_of_flat(flat_.m, i), params.part_of_flat(flat_.v, i)});
 }
 
-void AdamW::step(Context& ctx, double lr, double grad_scale, i64 t) const {
+std::array<double, kUpdateScalars> AdamW::scalars(double lr, i64 t, double inverse_tokens) const {
+  XL_CHECK(t >= 1, "updates count from 1, got {}", t);
+  const double n = static_cast<double>(t);
+  return {lr, 1 - std::pow(cfg_.beta1, n), 1 - std::pow(cfg_.beta2, n), inverse_tokens};
+}
+
+void AdamW::step(Context& ctx, Tensor scalars) const {
   const ClassScope in(ctx, OpClass::optimizer);
-  for (std::size_t i = 0; i < moments_.size(); ++i) {
-    const ParamInfo& info = params_.all()[i];
-    ops::adamw(ctx, info.param.value, moments_[i].m, moments_[i].v, info.param.grad,
-               {.lr = lr,
-                .beta1 = cfg_.beta1,
-                .beta2 = cfg_.beta2,
-                .eps = cfg_.eps,
-                .weight_decay = info.decay ? cfg_.weight_decay : 0,
-                .grad_scale = grad_scale,
-                .t = t});
+  const Tensor values = params_.flat_values(), grads = params_.flat_grads();
+  for (const ParamStore::Run& run : params_.runs()) {
+    const auto cut = [&](const Tensor& row) { return row.slice_cols(run.begin, run.end); };
+    ops::adamw(
+        ctx, cut(values), /*rounded=*/{}, cut(flat_.m), cut(flat_.v), cut(grads), scalars,
+        {.beta1 = cfg_.beta1, .beta2 = cfg_.beta2, .eps = cfg_.eps, .weight_decay = run.decay ? cfg_.weight_decay : 0});
   }
 }
 

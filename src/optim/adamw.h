@@ -1,5 +1,6 @@
 #pragma once
 // AdamW with decoupled weight decay on the parameters that ask for it (spec §6.2, §8.1). Moments are f32, whole.
+#include <array>
 #include <vector>
 
 #include "core/params.h"
@@ -32,14 +33,17 @@ class AdamW {
 
   AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state);
 
-  // Update number t, from 1; gradients are scaled by grad_scale first.
-  void step(Context& ctx, double lr, double grad_scale, i64 t) const;
+  // What the host writes into the scalars of update number t, which counts from 1.
+  std::array<double, kUpdateScalars> scalars(double lr, i64 t, double inverse_tokens) const;
+  // One update with those scalars, once ops::clip has completed them.
+  void step(Context& ctx, Tensor scalars) const;
 
   const std::vector<Moments>& moments() const { return moments_; }  // in the order of params.all()
 
  private:
   OptimizerConfig cfg_;
   const ParamStore& params_;
+  Moments flat_;
   std::vector<Moments> moments_;
 };
 

@@ -4,25 +4,21 @@
 #include <cmath>
 #include <numbers>
 
+#include "train/token_rows.h"
+
 namespace xlstm {
 
 namespace {
-
-void copy_rows(Tensor to, const std::vector<std::int32_t>& from, std::int32_t rest) {
-  std::int32_t* rows = to.row<std::int32_t>();
-  std::copy(from.begin(), from.end(), rows);
-  std::fill(rows + from.size(), rows + to.rows, rest);
-}
 
 // Sums in the order of the windows, in double.
 struct Sums {
   Sums(i64 length, i64 vocab)
       : position(static_cast<std::size_t>(length), 0.0), count(static_cast<std::size_t>(vocab), 0) {}
 
-  void add(const TokenBatch& batch, Tensor losses, const std::vector<int>& bytes_of) {
+  void add(const TokenBatch& batch, const std::vector<float>& losses, const std::vector<int>& bytes_of) {
     for (std::size_t r = 0; r < batch.targets.size(); ++r) {
       if (batch.targets[r] < 0) continue;
-      const double loss = static_cast<double>(*losses.row<float>(static_cast<i64>(r)));
+      const double loss = static_cast<double>(losses[r]);
       total += loss;
       position[r % position.size()] += loss;
       ++tokens;
@@ -52,15 +48,12 @@ struct Sums {
 
 }  // namespace
 
-// A batch with fewer sequences is filled up with rows that are not scored.
-void ForwardPass::run(const TokenBatch& batch) const {
-  XL_CHECK(batch.length == in.seq.length && batch.sequences <= in.seq.sequences,
-           "a batch of ({}, {}) for memory of ({}, {})", batch.sequences, batch.length, in.seq.sequences,
-           in.seq.length);
-  copy_rows(in.ids, batch.ids, 0);
-  copy_rows(in.targets, batch.targets, -1);
-  copy_rows(in.seq.starts, batch.starts, 1);
+std::vector<float> ForwardPass::run(const TokenBatch& batch) const {
+  upload_batch(ctx, in, batch);
   model.forward(ctx, losses, in, saved);
+  std::vector<float> out(static_cast<std::size_t>(losses.rows));
+  download(ctx, out.data(), losses);
+  return out;
 }
 
 std::optional<Evaluation> evaluate(const ForwardPass& pass, const Dataset& data, const EvaluationOptions& options) {
@@ -74,8 +67,7 @@ std::optional<Evaluation> evaluate(const ForwardPass& pass, const Dataset& data,
     const i64 rows = std::min(batch.sequences, wanted - sums.windows) * batch.length;
     batch.sequences = rows / batch.length;
     for (auto* v : {&batch.ids, &batch.targets, &batch.starts}) v->resize(static_cast<std::size_t>(rows));
-    pass.run(batch);
-    sums.add(batch, pass.losses, options.token_bytes);
+    sums.add(batch, pass.run(batch), options.token_bytes);
   }
 
   Evaluation e{.loss = sums.tokens > 0 ? sums.total / static_cast<double>(sums.tokens) : 0,

@@ -18,7 +18,7 @@ struct ForwardPass {
   TokenRows in;
   Tensor losses;  // (rows, 1)
 
-  void run(const TokenBatch& batch) const;  // batch has in.seq's shape
+  std::vector<float> run(const TokenBatch& batch) const;  // the losses; batch has in.seq's shape, or fewer sequences
 };
 
 struct Evaluation {

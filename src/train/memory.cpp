@@ -58,17 +58,18 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg)
     : params(arenas.parameters, arenas.gradients, DType::f32),
       model(params, cfg.model),
       optimizer(cfg.optimizer, params, arenas.optimizer),
-      all_gradients(make_tensor(arenas.gradients.base(), DType::f32, 1, arenas.gradients.peak() / size_of(DType::f32))),
+      all_gradients(params.flat_grads()),
       slot_partials(plan_slots(arenas.slots, cfg, all_gradients.cols)),
       saved(model.plan(arenas.activations, arenas.recompute, cfg.train.recompute, DType::f32, cfg.micro_batch_rows())) {
-  const i64 rows = cfg.micro_batch_rows();
+  const i64 rows = cfg.train.batch_size * cfg.train.context_length;
   Arena& a = arenas.tokens;
-  micro = {.ids = a.alloc("ids", DType::i32, rows, 1),
+  batch = {.ids = a.alloc("ids", DType::i32, rows, 1),
            .targets = a.alloc("targets", DType::i32, rows, 1),
-           .seq = {cfg.train.micro_batch_size, cfg.train.context_length, a.alloc("starts", DType::i32, rows, 1)}};
-  losses = a.alloc("losses", DType::f32, rows, 1);
+           .seq = {cfg.train.batch_size, cfg.train.context_length, a.alloc("starts", DType::i32, rows, 1)}};
+  losses = a.alloc("losses", DType::f32, cfg.micro_batch_rows(), 1);
   loss_sums = a.alloc("loss sums", DType::f64, cfg.micro_batches(), 1);
-  norm_sums = a.alloc("norm sums", DType::f64, static_cast<i64>(params.all().size()), 1);
+  square_sums = a.alloc("square sums", DType::f64, sum_blocks(all_gradients.cols), 1);
+  scalars = a.alloc("scalars", DType::f64, 1, kUpdateScalars);
 }
 
 std::vector<NamedTensor> TrainState::named_params() const {

@@ -48,10 +48,11 @@ struct TrainState {
   Tensor all_gradients;               // every gradient, as one row
   std::vector<Tensor> slot_partials;  // the same size; one per level of the reduction tree
   LanguageModel::Saved saved;
-  TokenRows micro;   // what the model reads now
-  Tensor losses;     // (rows of a micro-batch, 1)
-  Tensor loss_sums;  // (micro-batches, 1) f64
-  Tensor norm_sums;  // (parameters, 1) f64
+  TokenRows batch;     // of one update
+  Tensor losses;       // (rows of a micro-batch, 1)
+  Tensor loss_sums;    // (micro-batches, 1) f64
+  Tensor square_sums;  // (blocks of all_gradients, 1) f64
+  Tensor scalars;      // (1, kUpdateScalars) f64
 
  private:
   static std::vector<Tensor> plan_slots(Arena& arena, const TrainConfig& cfg, i64 elements);

@@ -23,10 +23,8 @@ class TrainStep {
   void dry_run();
 
  private:
-  void load_micro_batch(const TokenBatch& batch, i64 first_sequence);
-  void slot_gradients(const TokenBatch& batch, i64 slot, double scale);
+  void slot_gradients(i64 slot, double scale);
   void merge_slot(i64 slot);
-  double total_loss(i64 scored) const;
 
   Context& ctx_;
   TrainState& s_;

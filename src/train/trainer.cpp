@@ -185,7 +185,8 @@ StepRecord Trainer::train_one() {
 
 void Trainer::evaluate() {
   if (!validation_data_) return;
-  const ForwardPass pass{ctx_, state_.model, state_.saved, state_.micro, state_.losses};
+  const ForwardPass pass{ctx_, state_.model, state_.saved, state_.batch.sequences(0, cfg_.train.micro_batch_size),
+                         state_.losses};
   try {
     const auto e = xlstm::evaluate(pass, *validation_data_,
                                    {.windows = cfg_.eval.batches * cfg_.train.micro_batch_size,

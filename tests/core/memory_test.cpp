@@ -119,22 +119,34 @@ TEST(Params, FusedParts) {
   EXPECT_FALSE(all[0].decay);
 }
 
-TEST(Params, WhatIsAllocatedLikeThemHasTheirLayout) {
-  const Buffer memory(1 << 15), moments_memory(1 << 14);
+// Whatever its type, a row of flat_size() elements has every parameter at the same place.
+TEST(Params, LieInOneRow) {
+  const Buffer memory(1 << 15);
   Arena values("values", memory.data(), 1 << 14), grads("grads", memory.data() + (1 << 14), 1 << 14);
-  Arena moments("moments", moments_memory.data(), 1 << 14);
   ParamStore store(values, grads, DType::f32);
   store.add("norm", 1, 7, Init::ones(), false);
-  store.add_fused({{"q", 3, Init::zeros()}, {"k", 2, Init::zeros()}}, 5, true);
+  const Param fused = store.add_fused({{"q", 3, Init::zeros()}, {"k", 27, Init::zeros()}}, 5, true);
+  store.add("out", 2, 3, Init::zeros(), true);
   store.add_fused({{"i", 3, Init::zeros()}, {"f", 3, Init::zeros()}}, 1, false);
-  const std::vector<Tensor> m = store.alloc_like(moments, DType::f32);
-  ASSERT_EQ(m.size(), store.all().size());
-  EXPECT_EQ(moments.peak(), values.peak());
-  for (std::size_t i = 0; i < m.size(); ++i) {
-    const Tensor value = store.all()[i].param.value;
-    EXPECT_EQ(m[i].data - moments.base(), value.data - values.base()) << store.all()[i].name;
-    EXPECT_EQ(m[i].rows, value.rows);
-    EXPECT_EQ(m[i].cols, value.cols);
+
+  EXPECT_EQ(store.flat_size(), 128 + 256 + 128 + 128);
+  EXPECT_EQ(values.peak(), 4 * store.flat_size());
+  for (const auto& [flat, which] : {std::pair{store.flat_values(), &Param::value}, {store.flat_grads(), &Param::grad}})
+    for (std::size_t i = 0; i < store.all().size(); ++i) {
+      const Tensor part = store.part_of_flat(flat, i), own = store.all()[i].param.*which;
+      EXPECT_EQ(part.data, own.data) << store.all()[i].name;
+      EXPECT_EQ(part.rows, own.rows);
+      EXPECT_EQ(part.cols, own.cols);
+      EXPECT_EQ(part.row_stride, own.row_stride);
+    }
+  EXPECT_EQ(fused.value.rows, 30);
+
+  ASSERT_EQ(store.runs().size(), 3u);
+  const i64 ends[] = {128, 512, 640};
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(store.runs()[i].begin, i == 0 ? 0 : ends[i - 1]);
+    EXPECT_EQ(store.runs()[i].end, ends[i]);
+    EXPECT_EQ(store.runs()[i].decay, i == 1);
   }
 }
 

@@ -210,7 +210,7 @@ TEST(OpTable, HeadNormGate) {
             .aliases = {{"dh", "dy"}, {"do", "o"}}});
 }
 
-// Both ops in one case: forward only, and the one that turns (a copy of) the logits into gradients.
+// Both ops in one case: forward only, and the one with gradients.
 TEST(OpTable, CrossEntropy) {
   constexpr double kScale = 0.375;
   check_op(
@@ -224,46 +224,93 @@ TEST(OpTable, CrossEntropy) {
        .forward = [](Context& ctx, Io& t) { ops::cross_entropy_forward(ctx, t["loss"], t["z"], t["targets"], kCap); },
        .backward =
            [](Context& ctx, Io& t) {
-             ops::copy(ctx, t.d("z"), t["z"]);
-             ops::cross_entropy(ctx, t["loss_again"], t.d("z"), t["targets"], kCap, kScale);
+             ops::cross_entropy(ctx, t["loss_again"], t.d("z"), t["z"], t["targets"], kCap, kScale);
            },
        .meaning = [](auto& t) { t("loss") = t("loss_again") = ref::cross_entropy(t("z"), t("targets"), kCap); },
        .terms = [](Shape s) { return s[1]; },
-       .roundings = 36});
+       .roundings = 36,
+       .aliases = {{"dz", "z"}}});
 }
 
-OpCase reduction_case(bool squares) {
-  return {
-      .shapes = kOdd,
-      .large = {{2, 40000}, {300, 257}, {1, 1100000}},
-      .tensors =
-          [](Shape s) {
-            return Tensors{input("x", s[0], s[1]).scaled(1, 1), saved("out", 1, 1).in_f64()};
-          },
-      .forward = [=](Context& ctx,
-                     Io& t) { squares ? ops::sum_squares(ctx, t["out"], t["x"]) : ops::sum(ctx, t["out"], t["x"]); },
-      .meaning =
-          [=](auto& t) {
-            for (const auto x : t("x").values) t("out")(0, 0) += squares ? x * x : x;
-          },
-      .roundings = 0};  // summed in f64, whatever the type
-}
-
-TEST(OpTable, Sum) { check_op(reduction_case(false)); }
-TEST(OpTable, SumSquares) { check_op(reduction_case(true)); }
-
-TEST(OpTable, AdamW) {
-  const AdamWStep step{
-      .lr = 0.01, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-3, .weight_decay = 0.1, .grad_scale = 0.5, .t = 3};
-  check_op({.shapes = kOdd,
-            .large = kLong,
+TEST(OpTable, GateProjection) {
+  check_op({.shapes = {{1, 1, 1}, {3, 2, 7}, {5, 4, 64}, {2, 1, 1025}},  // rows, heads, D
+            .large = {{300, 3, 70}},
             .tensors =
                 [](Shape s) {
-                  return Tensors{inout("w", s[0], s[1]), inout("m", s[0], s[1]), inout("v", s[0], s[1]).made_positive(),
-                                 input("g", s[0], s[1])};
+                  return Tensors{input("x", s[0], s[2]), parameter("w", 2 * s[1], s[2]), output("pre", s[0], 2 * s[1])};
                 },
-            .forward = [=](Context& ctx, Io& t) { ops::adamw(ctx, t["w"], t["m"], t["v"], t["g"], step); },
-            .meaning = [=](auto& t) { ref::adamw(t("w"), t("m"), t("v"), t("g"), step); },
+            .forward = [](Context& ctx, Io& t) { ops::gate_projection_forward(ctx, t["pre"], t["x"], t["w"]); },
+            .backward =
+                [](Context& ctx, Io& t) {
+                  ops::fill(ctx, t.d("x"), 0);  // it adds
+                  ops::gate_projection_backward(ctx, t.d("x"), t.d("w"), t.d("pre"), t["x"], t["w"]);
+                },
+            .meaning = [](auto& t) { t("pre") = ref::matmul(t("x"), t("w"), false, true); },
+            .terms =
+                [](Shape s) {
+                  return std::max({s[0], 2 * s[1], s[2]});
+                },
+            .roundings = 4});
+}
+
+TEST(OpTable, Sum) {
+  check_op({.shapes = kOdd,
+            .large = {{2, 40000}, {300, 257}, {1, 1100000}},
+            .tensors =
+                [](Shape s) {
+                  return Tensors{input("x", s[0], s[1]).scaled(1, 1), saved("out", 1, 1).in_f64()};
+                },
+            .forward = [](Context& ctx, Io& t) { ops::sum(ctx, t["out"], t["x"]); },
+            .meaning =
+                [](auto& t) {
+                  for (const auto x : t("x").values) t("out")(0, 0) += x;
+                },
+            .roundings = 0});  // summed in f64, whatever the type
+}
+
+TEST(OpTable, SumSquares) {
+  check_op({.shapes = {{1, 1}, {1, 1025}, {1, kSumBlock + 3}},
+            .large = {{1, 1100000}},
+            .tensors =
+                [](Shape s) {
+                  return Tensors{input("x", 1, s[1]).scaled(1, 1), saved("out", sum_blocks(s[1]), 1).in_f64()};
+                },
+            .forward = [](Context& ctx, Io& t) { ops::sum_squares(ctx, t["out"], t["x"]); },
+            .meaning =
+                [](auto& t) {
+                  for (i64 i = 0; i < t("x").cols; ++i) t("out")(i / kSumBlock, 0) += t("x")(0, i) * t("x")(0, i);
+                },
+            .roundings = 0});
+}
+
+// `limit`: below and above the norm, and none
+TEST(OpTable, Clip) {
+  for (const double limit : {0.5, 1e4, 0.0})
+    check_op({.shapes = {{1, 1}, {3, 7}, {8, 3000}},  // micro-batches, blocks
+              .tensors =
+                  [](Shape s) {
+                    return Tensors{inout("scalars", 1, kUpdateScalars).in_f64(), input("losses", s[0], 1).in_f64(),
+                                   input("squares", s[1], 1).made_positive().in_f64()};
+                  },
+              .forward = [=](Context& ctx, Io& t) { ops::clip(ctx, t["scalars"], t["losses"], t["squares"], limit); },
+              .meaning = [=](auto& t) { ref::clip(t("scalars"), t("losses"), t("squares"), limit); },
+              .roundings = 0});
+}
+
+TEST(OpTable, AdamW) {
+  const AdamWConstants constants{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-3, .weight_decay = 0.1};
+  check_op({.shapes = {{1, 1}, {1, 7}, {1, 1025}},
+            .large = {{1, 40000}},
+            .tensors =
+                [](Shape s) {
+                  return Tensors{inout("w", 1, s[1]), inout("m", 1, s[1]), inout("v", 1, s[1]).made_positive(),
+                                 input("g", 1, s[1]),
+                                 // small, so that w is not the difference of larger numbers
+                                 input("scalars", 1, kUpdateScalars).scaled(0.005, 0.02).made_positive().in_f64()};
+                },
+            .forward = [=](Context& ctx,
+                           Io& t) { ops::adamw(ctx, t["w"], {}, t["m"], t["v"], t["g"], t["scalars"], constants); },
+            .meaning = [=](auto& t) { ref::adamw(t("w"), t("m"), t("v"), t("g"), t("scalars"), constants); },
             .roundings = 8});
 }
 

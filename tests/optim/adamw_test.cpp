@@ -1,12 +1,12 @@
-// AdamW and clipping over a list of parameters, against the textbook.
+// AdamW over a list of parameters, against the textbook; clipping, and the update that is skipped.
 #include "optim/adamw.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "core/memory.h"
-#include "optim/clip.h"
 
 namespace xlstm {
 namespace {
@@ -17,6 +17,15 @@ struct Rig {
       state{"s", memory.data() + (1 << 17), 1 << 17}, scratch{"x", memory.data() + (1 << 18), 1 << 16};
   Context ctx{.isa = best_cpu_isa(), .scratch = &scratch};
   ParamStore params{values, grads, DType::f32};
+  Tensor scalars = scratch.alloc("scalars", DType::f64, 1, kUpdateScalars);
+
+  double& scalar(UpdateScalar s) { return scalars.row<double>()[static_cast<int>(s)]; }
+  void step(const AdamW& adamw, double lr, i64 t, double grad_scale, bool applied = true) {
+    upload(ctx, scalars, adamw.scalars(lr, t, 1).data());
+    scalar(UpdateScalar::grad_scale) = grad_scale;
+    scalar(UpdateScalar::applied) = applied;
+    adamw.step(ctx, scalars);
+  }
 };
 
 TEST(AdamW, ThreeStepsByHand) {
@@ -38,23 +47,49 @@ TEST(AdamW, ThreeStepsByHand) {
       const double step = m[i] / (1 - std::pow(0.8, t)) / (std::sqrt(v[i] / (1 - std::pow(0.9, t))) + 1e-3);
       w[i] -= lr * (step + (i < 3 ? 0.5 * w[i] : 0));
     }
-    adamw.step(rig.ctx, 0.1 / t, 0.5, t);
+    rig.step(adamw, 0.1 / t, t, 0.5);
   }
   for (int i = 0; i < 5; ++i)
     EXPECT_NEAR(static_cast<double>((i < 3 ? dense.value : bias.value).row<float>()[i < 3 ? i : i - 3]), w[i], 2e-6)
         << i;
 }
 
-TEST(Clip, NormOverAllParametersAndItsScale) {
+TEST(AdamW, AnUpdateThatIsNotAppliedChangesNothing) {
   Rig rig;
-  const Param a = rig.params.add("a", 2, 2, Init::zeros(), true), b = rig.params.add("b", 1, 1, Init::zeros(), true);
-  for (int i = 0; i < 4; ++i) a.grad.row<float>()[i] = 2;
-  *b.grad.row<float>() = 3;
-  const Tensor sums = rig.state.alloc("sums", DType::f64, 2, 1);
-  EXPECT_DOUBLE_EQ(gradient_norm(rig.ctx, rig.params, sums), 5);
-  EXPECT_DOUBLE_EQ(clip_scale(5, 0.5), 0.1);
-  EXPECT_DOUBLE_EQ(clip_scale(0.25, 0.5), 1);
-  EXPECT_DOUBLE_EQ(clip_scale(5, 0), 1);
+  const Param w = rig.params.add("w", 1, 3, Init::zeros(), true);
+  const AdamW adamw({}, rig.params, rig.state);
+  for (int i = 0; i < 3; ++i) w.value.row<float>()[i] = w.grad.row<float>()[i] = 1;
+  rig.step(adamw, 0.1, 1, 1, /*applied=*/false);
+  EXPECT_EQ(w.value.row<float>()[0], 1);
+  EXPECT_EQ(adamw.moments()[0].m.row<float>()[0], 0);
+  rig.step(adamw, 0.1, 1, 1);
+  EXPECT_LT(w.value.row<float>()[0], 1);
+}
+
+// What is not finite is not applied, wherever it comes from; a clip of 0 is none.
+TEST(Clip, FiniteOrNotApplied) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  Rig rig;
+  const Tensor losses = rig.state.alloc("losses", DType::f64, 2, 1), squares = rig.state.alloc("s", DType::f64, 2, 1);
+  const auto clip = [&](double loss, double square, double limit) {
+    *losses.row<double>(0) = loss, *losses.row<double>(1) = 1;
+    *squares.row<double>(0) = square, *squares.row<double>(1) = 9;
+    rig.scalar(UpdateScalar::inverse_tokens) = 0.5;
+    ops::clip(rig.ctx, rig.scalars, losses, squares, limit);
+    return rig.scalar(UpdateScalar::applied) != 0;
+  };
+  EXPECT_TRUE(clip(3, 16, 0.5));
+  EXPECT_EQ(rig.scalar(UpdateScalar::loss), 2);
+  EXPECT_EQ(rig.scalar(UpdateScalar::grad_norm), 5);
+  EXPECT_DOUBLE_EQ(rig.scalar(UpdateScalar::grad_scale), 0.1);
+  EXPECT_TRUE(clip(3, 16, 8));
+  EXPECT_EQ(rig.scalar(UpdateScalar::grad_scale), 1);
+  EXPECT_TRUE(clip(3, 16, 0));
+  EXPECT_EQ(rig.scalar(UpdateScalar::grad_scale), 1);
+  EXPECT_FALSE(clip(kInf, 16, 1));
+  EXPECT_FALSE(clip(std::nan(""), 16, 1));
+  EXPECT_FALSE(clip(3, kInf, 1));
+  EXPECT_FALSE(clip(3, std::nan(""), 1));
 }
 
 }  // namespace

@@ -119,16 +119,27 @@ Matrix<S> cross_entropy(const Matrix<S>& logits, const Matrix<S>& targets, doubl
 }
 
 template <class S>
-void adamw(Matrix<S>& w, Matrix<S>& m, Matrix<S>& v, const Matrix<S>& g, const AdamWStep& step) {
-  for (i64 r = 0; r < w.rows; ++r)
-    for (i64 c = 0; c < w.cols; ++c) {
-      const S scaled = g(r, c) * S(step.grad_scale);
-      m(r, c) = S(step.beta1) * m(r, c) + S(1 - step.beta1) * scaled;
-      v(r, c) = S(step.beta2) * v(r, c) + S(1 - step.beta2) * scaled * scaled;
-      const S m_hat = m(r, c) / S(1 - std::pow(step.beta1, double(step.t)));
-      const S v_hat = v(r, c) / S(1 - std::pow(step.beta2, double(step.t)));
-      w(r, c) -= S(step.lr) * (m_hat / (std::sqrt(v_hat) + S(step.eps)) + S(step.weight_decay) * w(r, c));
-    }
+void clip(Matrix<S>& scalars, const Matrix<S>& loss_sums, const Matrix<S>& square_sums, double limit) {
+  const auto at = [&](UpdateScalar s) -> S& { return scalars(0, static_cast<i64>(s)); };
+  at(UpdateScalar::loss) = at(UpdateScalar::grad_norm) = S(0);
+  for (const S& x : loss_sums.values) at(UpdateScalar::loss) += x * at(UpdateScalar::inverse_tokens);
+  for (const S& x : square_sums.values) at(UpdateScalar::grad_norm) += x;
+  const S norm = at(UpdateScalar::grad_norm) = std::sqrt(at(UpdateScalar::grad_norm));
+  at(UpdateScalar::grad_scale) = limit > 0 && std::real(norm) > limit ? S(limit) / norm : S(1);
+  at(UpdateScalar::applied) = S(1);
+}
+
+template <class S>
+void adamw(Matrix<S>& w, Matrix<S>& m, Matrix<S>& v, const Matrix<S>& g, const Matrix<S>& scalars,
+           const AdamWConstants& c) {
+  const auto at = [&](UpdateScalar s) { return scalars(0, static_cast<i64>(s)); };
+  for (i64 i = 0; i < w.cols; ++i) {
+    const S scaled = g(0, i) * at(UpdateScalar::grad_scale);
+    m(0, i) = S(c.beta1) * m(0, i) + S(1 - c.beta1) * scaled;
+    v(0, i) = S(c.beta2) * v(0, i) + S(1 - c.beta2) * scaled * scaled;
+    const S m_hat = m(0, i) / at(UpdateScalar::correction1), v_hat = v(0, i) / at(UpdateScalar::correction2);
+    w(0, i) -= at(UpdateScalar::lr) * (m_hat / (std::sqrt(v_hat) + S(c.eps)) + S(c.weight_decay) * w(0, i));
+  }
 }
 
 }  // namespace xlstm::ref

@@ -48,30 +48,32 @@ T sum_exp(const T* z, i64 n, T cap, T top, F&& each) {
 
 }  // namespace
 
-void cross_entropy(Context&, Tensor loss, Tensor logits, Tensor targets, double cap, double scale) {
+void cross_entropy(Context&, Tensor loss, Tensor dz, Tensor logits, Tensor targets, double cap, double scale) {
   check_cross_entropy(loss, logits, targets, cap);
+  check_shape(dz, logits.rows, logits.cols, logits.dtype);
   const i64 V = logits.cols;
   with_float_type(logits.dtype, [&]<class T>() {
-    const RowsOf<T> out(loss), row(logits);
+    const RowsOf<T> out(loss), row(logits), gradient(dz);
     const RowsOf<std::int32_t> target(targets);
     const T c = T(cap);
     const Vec<T> one(T(1));
     for_rows(logits.rows, V, [&](i64 r) {
-      T* const z = row[r];
+      const T* const z = row[r];
+      T* const d = gradient[r];
       const i64 hit = target[r][0];
       if (hit < 0) {
         out[r][0] = 0;
-        std::fill_n(z, V, T(0));
+        std::fill_n(d, V, T(0));
         return;
       }
       const T hit_tanh = std::tanh(z[hit] / c), top = c * std::tanh(max_of(z, V) / c);
-      // e (1 - t^2) takes the place of z; what is left is to divide by the sum, which is known only then.
+      // First e (1 - t^2); what is left is to divide by the sum, which is known only then.
       const T sum =
-          sum_exp(z, V, c, top, [&](i64 j, i64 w, Vec<T> e, Vec<T> t) { store(z + j, e * (one - t * t), w); });
+          sum_exp(z, V, c, top, [&](i64 j, i64 w, Vec<T> e, Vec<T> t) { store(d + j, e * (one - t * t), w); });
       out[r][0] = std::log(sum) + top - c * hit_tanh;
       const Vec<T> factor(T(scale) / sum);
-      for_lanes<T>(V, [&](i64 j, i64 w) { store(z + j, load(z + j, w) * factor, w); });
-      z[hit] -= T(scale) * (1 - hit_tanh * hit_tanh);
+      for_lanes<T>(V, [&](i64 j, i64 w) { store(d + j, load(d + j, w) * factor, w); });
+      d[hit] -= T(scale) * (1 - hit_tanh * hit_tanh);
     });
   });
 }

@@ -109,4 +109,13 @@ void matmul(Context& ctx, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
   if (ctx.profile) ctx.profile->add_flops(ctx.op_class, 2.0 * double(p.M) * double(p.N) * double(p.K));
 }
 
+void gate_projection_forward(Context& ctx, Tensor pre, Tensor x, Tensor w) {
+  matmul(ctx, pre, x, w, {.transpose_b = true});
+}
+
+void gate_projection_backward(Context& ctx, Tensor dx, Tensor dw, Tensor dpre, Tensor x, Tensor w) {
+  matmul(ctx, dw, dpre, x, {.transpose_a = true, .accumulate = true});
+  matmul(ctx, dx, dpre, w, {.accumulate = true});
+}
+
 }  // namespace xlstm::XL_CPU

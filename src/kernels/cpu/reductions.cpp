@@ -1,4 +1,5 @@
-// Sums of whole tensors in f64: at most 64 parts, cut by shape alone, added as a binary tree.
+// Sums in f64: of a whole tensor in at most 64 parts, cut by shape alone and added as a binary tree; of squares by
+// block.
 #include <array>
 
 #include "kernels/cpu/rows.h"
@@ -43,24 +44,34 @@ double sum_range(const T* x, i64 n, F f) {
   return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])).sum() + rest;
 }
 
-template <class F>
-void reduce(Tensor out, Tensor x, F f) {
+// Runs of at most kRun elements, one after the other: fewer roundings than one long chain.
+template <class T, class F>
+double sum_runs(const T* x, i64 n, F f) {
+  constexpr i64 kRun = 1 << 14;
+  double sum = 0;
+  for (i64 k = 0; k < n; k += kRun) sum += sum_range(x + k, std::min(kRun, n - k), f);
+  return sum;
+}
+
+}  // namespace
+
+void sum(Context&, Tensor out, Tensor x) {
   check_shape(out, 1, 1, DType::f64);
   if (x.dense() && x.size() > 0) x = x.flat();
-  constexpr i64 kParts = 64, kBlock = 1 << 14;
+  constexpr i64 kParts = 64, kSmallest = 1 << 14;
   std::array<double, kParts> parts{};
   with_float_type(x.dtype, [&]<class T>() {
     const RowsOf<T> in(x);
     // A part is a run of elements of the tensor read row by row.
-    const i64 part = std::max(kBlock, (x.size() + kParts - 1) / kParts);
+    const i64 part = std::max(kSmallest, (x.size() + kParts - 1) / kParts);
     parallel_blocks(x.size(), part, [&](i64 begin, i64 end) {
-      double sum = 0;
+      double total = 0;
       for (i64 at = begin; at < end;) {
         const i64 r = at / x.cols, j = at % x.cols, n = std::min(end - at, x.cols - j);
-        for (i64 k = 0; k < n; k += kBlock) sum += sum_range(in[r] + j + k, std::min(kBlock, n - k), f);
+        total += sum_runs(in[r] + j, n, Identity{});
         at += n;
       }
-      parts[static_cast<std::size_t>(begin / part)] = sum;
+      parts[static_cast<std::size_t>(begin / part)] = total;
     });
   });
   for (std::size_t half = kParts / 2; half > 0; half /= 2)
@@ -68,9 +79,16 @@ void reduce(Tensor out, Tensor x, F f) {
   *out.row<double>() = parts[0];
 }
 
-}  // namespace
-
-void sum(Context&, Tensor out, Tensor x) { reduce(out, x, Identity{}); }
-void sum_squares(Context&, Tensor out, Tensor x) { reduce(out, x, Square{}); }
+void sum_squares(Context&, Tensor out, Tensor x) {
+  XL_CHECK(x.rows == 1, "one row is expected, got {}", x.rows);
+  check_shape(out, sum_blocks(x.cols), 1, DType::f64);
+  with_float_type(x.dtype, [&]<class T>() {
+    const T* const in = x.row<T>();
+    const RowsOf<double> to(out);
+    parallel_blocks(x.cols, kSumBlock, [&](i64 begin, i64 end) {
+      to[begin / kSumBlock][0] = sum_runs(in + begin, end - begin, Square{});
+    });
+  });
+}
 
 }  // namespace xlstm::XL_CPU

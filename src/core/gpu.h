@@ -1,0 +1,46 @@
+#pragma once
+// What stands behind Device::cuda: one device, its memory, and one stream on which everything runs in order. A program
+// that is linked with a back end has open_gpu(); without one it is null. The tests' emulator is a back end, too.
+#include <memory>
+#include <string>
+
+#include "core/tensor.h"
+
+namespace xlstm {
+
+struct GpuInfo {
+  std::string name;
+  std::string driver, runtime;  // versions
+  int ordinal = 0;
+  int architecture = 0;     // 90 for sm_90
+  int multiprocessors = 0;  // SMs
+  i64 memory_bytes = 0;
+};
+
+// Every member throws UserError where the machine is at fault (no memory, lost device), Error otherwise.
+class Gpu {
+ public:
+  virtual ~Gpu() = default;
+  virtual const GpuInfo& info() const = 0;
+  virtual i64 available_bytes() const = 0;
+
+  virtual std::byte* allocate(i64 bytes) = 0;  // zeroed, 256-byte aligned
+  virtual void release(std::byte* data) noexcept = 0;
+
+  // In the stream's order; host memory may be used again when they return.
+  virtual void copy_in(std::byte* device, const void* host, i64 bytes) = 0;
+  virtual void copy_out(void* host, const std::byte* device, i64 bytes) = 0;
+
+  // Waits for everything that was launched; what went wrong in it is thrown here.
+  virtual void synchronize() = 0;
+  virtual void* stream() const = 0;
+
+  // What ops share for the time of one call each: partial sums, and the matrix library's own memory.
+  std::byte* workspace = nullptr;
+  static constexpr i64 kWorkspaceBytes = i64{64} << 20;
+};
+
+[[gnu::weak]] std::unique_ptr<Gpu> open_gpu(int ordinal);
+inline bool has_gpu_back_end() { return &open_gpu != nullptr; }
+
+}  // namespace xlstm
