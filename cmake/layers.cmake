@@ -19,10 +19,17 @@ endfunction()
 # The CUDA kernels' emulator (src/kernels/cuda/emulator): for tests alone, never part of the program.
 function(xlstm_emulator)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/emulator/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/gpu\\.cpp$")
   add_library(xlstm_emulator STATIC ${sources})
   target_include_directories(xlstm_emulator PUBLIC ${CMAKE_SOURCE_DIR}/src)
   target_include_directories(xlstm_emulator SYSTEM PUBLIC ${BOOST_CONTEXT_INCLUDE})
   target_link_libraries(xlstm_emulator PUBLIC xlstm_core ${BOOST_CONTEXT_LIBRARY})
+  # Objects, not a library: nothing refers to them but weak symbols, which pull nothing out of an archive.
+  file(GLOB ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu)
+  set_source_files_properties(${ops} PROPERTIES LANGUAGE CXX)
+  add_library(xlstm_emulated_ops OBJECT ${ops} ${CMAKE_SOURCE_DIR}/src/kernels/cuda/emulator/gpu.cpp)
+  target_compile_options(xlstm_emulated_ops PRIVATE -x c++)
+  target_link_libraries(xlstm_emulated_ops PUBLIC xlstm_emulator)
 endfunction()
 
 # How src/kernels/cpu is compiled, whatever the build type: the fused multiply-adds that docs/numerics.md counts on come

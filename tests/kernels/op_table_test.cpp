@@ -24,6 +24,7 @@ TEST(OpTable, Fill) {
                 [](auto& t) {
                   for (auto& y : t("y").values) y = 0.375;
                 },
+            .bf16 = true,
             .roundings = 0});
 }
 
@@ -36,6 +37,7 @@ TEST(OpTable, Copy) {
                 },
             .forward = [](Context& ctx, Io& t) { ops::copy(ctx, t["y"], t["x"]); },
             .meaning = [](auto& t) { t("y") = t("x"); },
+            .bf16 = true,
             .roundings = 0});
 }
 
@@ -48,6 +50,7 @@ TEST(OpTable, Add) {
                 },
             .forward = [](Context& ctx, Io& t) { ops::add(ctx, t["y"], t["x"], t["z"]); },
             .meaning = [](auto& t) { t("y") = ref::add(t("x"), t("z")); },
+            .bf16 = true,
             .roundings = 1,
             .aliases = {{"y", "x"}, {"y", "z"}}});
 }
@@ -61,6 +64,7 @@ TEST(OpTable, SoftCap) {
                 },
             .forward = [](Context& ctx, Io& t) { ops::soft_cap(ctx, t["y"], t["x"], kCap); },
             .meaning = [](auto& t) { t("y") = ref::soft_cap(t("x"), kCap); },
+            .bf16 = true,
             .roundings = 6,
             .aliases = {{"y", "x"}}});
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/bf16.h"
 #include "core/parallel.h"
 #include "core/random.h"
 
@@ -14,7 +15,7 @@ namespace xlstm::test {
 namespace {
 
 constexpr std::byte kSentinel{0xA5};
-constexpr i64 kGuard = 64;  // bytes before and behind every tensor
+constexpr i64 kGuard = 256;  // bytes before and behind every tensor
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // The same numbers for a name, whatever the dtype: f32 and f64 hold the same.
@@ -39,7 +40,18 @@ void for_elements(const Tensor& t, F&& visit) {
     for (i64 c = 0; c < t.cols; ++c) visit((r * t.row_stride + c) * size_of(t.dtype));
 }
 
+double rounded_to_bf16(double x) { return static_cast<double>(to_float(to_bf16(static_cast<float>(x)))); }
+
 }  // namespace
+
+DType TensorSpec::dtype(DType t) const {
+  if (role == Role::index) return DType::i32;
+  return always_f64 ? DType::f64 : stat ? stat_type(t) : t;
+}
+DType TensorSpec::gradient_dtype(DType t) const {
+  if (role == Role::parameter) return stat_type(t);
+  return narrow_gradient ? t : dtype(t);
+}
 
 Io::Io(const Tensors& specs, const Layout& layout, bool with_gradients) {
   const auto alias_of = [&](const std::string& name) -> const std::string* {
@@ -48,28 +60,31 @@ Io::Io(const Tensors& specs, const Layout& layout, bool with_gradients) {
     return nullptr;
   };
   std::vector<std::string> aliases;
-  const auto place = [&](const std::string& name, const TensorSpec& spec, bool written,
-                         std::function<double(i64)> value) {
+  const auto place = [&](const std::string& name, const TensorSpec& spec, DType (TensorSpec::*type)(DType) const,
+                         bool written, std::function<double(i64)> value) {
     if (alias_of(name)) {
       aliases.push_back(name);
       return;
     }
-    const DType dtype = spec.role == Role::index ? DType::i32 : spec.always_f64 ? DType::f64 : layout.dtype;
-    add(name, spec, dtype, layout.padding, written);
+    add(name, spec, (spec.*type)(layout.dtype), layout.padding, written);
+    if (layout.like_bf16 && (spec.*type)(DType::bf16) == DType::bf16)
+      value = [value](i64 i) { return rounded_to_bf16(value(i)); };
     fill(name, value);
   };
   const auto constant = [](double x) { return [x](i64) { return x; }; };
   for (const TensorSpec& spec : specs) {
     const bool made = spec.role == Role::output || spec.role == Role::saved;
-    place(spec.name, spec, made || spec.role == Role::inout, made ? constant(kNaN) : random_values(spec, spec.name));
+    place(spec.name, spec, &TensorSpec::dtype, made || spec.role == Role::inout,
+          made ? constant(kNaN) : random_values(spec, spec.name));
     if (!with_gradients) continue;
     const std::string gradient = "d" + spec.name;
-    if (spec.role == Role::input) place(gradient, spec, true, constant(kNaN));
-    if (spec.role == Role::parameter) place(gradient, spec, true, constant(1));
+    if (spec.role == Role::input) place(gradient, spec, &TensorSpec::gradient_dtype, true, constant(kNaN));
+    if (spec.role == Role::parameter) place(gradient, spec, &TensorSpec::gradient_dtype, true, constant(1));
     if (spec.role == Role::output) {
       TensorSpec plain = spec;
       plain.scale = 1, plain.shift = 0, plain.positive = false;
-      place(gradient, spec, false, spec.upstream ? constant(*spec.upstream) : random_values(plain, gradient));
+      place(gradient, spec, &TensorSpec::gradient_dtype, false,
+            spec.upstream ? constant(*spec.upstream) : random_values(plain, gradient));
     }
   }
   for (const std::string& name : aliases) {
@@ -102,9 +117,11 @@ void Io::fill(const std::string& name, const std::function<double(i64)>& value) 
     const double x = value(i++);
     const float single = static_cast<float>(x);
     const auto whole = t.dtype == DType::i32 ? static_cast<std::int32_t>(x) : 0;
-    const void* from = t.dtype == DType::f64   ? static_cast<const void*>(&x)
-                       : t.dtype == DType::i32 ? static_cast<const void*>(&whole)
-                                               : &single;
+    const bf16 half = to_bf16(single);
+    const void* from = t.dtype == DType::f64    ? static_cast<const void*>(&x)
+                       : t.dtype == DType::i32  ? static_cast<const void*>(&whole)
+                       : t.dtype == DType::bf16 ? static_cast<const void*>(&half)
+                                                : &single;
     std::memcpy(t.data + at, from, static_cast<std::size_t>(size_of(t.dtype)));
   });
 }
@@ -114,9 +131,10 @@ std::vector<double> Io::values(const std::string& slot) const {
   std::vector<double> out;
   for_elements(t, [&](i64 at) {
     const std::byte* p = t.data + at;
-    out.push_back(t.dtype == DType::f64   ? *reinterpret_cast<const double*>(p)
-                  : t.dtype == DType::i32 ? *reinterpret_cast<const std::int32_t*>(p)
-                                          : *reinterpret_cast<const float*>(p));
+    out.push_back(t.dtype == DType::f64    ? *reinterpret_cast<const double*>(p)
+                  : t.dtype == DType::i32  ? *reinterpret_cast<const std::int32_t*>(p)
+                  : t.dtype == DType::bf16 ? double(to_float(*reinterpret_cast<const bf16*>(p)))
+                                           : *reinterpret_cast<const float*>(p));
   });
   return out;
 }
@@ -145,7 +163,36 @@ std::string Io::damage() const {
   return "";
 }
 
+void Io::on_device(Gpu& gpu, const std::function<void(Io&)>& f) {
+  Io there;
+  std::map<const std::byte*, std::byte*> moved;  // host memory -> device memory
+  for (auto& [name, slot] : slots_) {
+    if (slot.memory.empty()) continue;
+    const auto bytes = static_cast<i64>(slot.memory.size());
+    std::byte* const data = moved[slot.memory.data()] = gpu.allocate(bytes);
+    gpu.copy_in(data, slot.memory.data(), bytes);
+  }
+  for (auto& [name, slot] : slots_) {
+    Tensor t = slot.tensor;  // an alias points into the memory of the slot that it lies in
+    t.data = moved.at(t.data - kGuard) + kGuard;
+    t.device = Device::cuda;
+    there.slots_[name].tensor = t;
+  }
+  f(there);
+  gpu.synchronize();
+  for (auto& [name, slot] : slots_)
+    if (!slot.memory.empty())
+      gpu.copy_out(slot.memory.data(), moved.at(slot.memory.data()), static_cast<i64>(slot.memory.size()));
+  for (const auto& [host, device] : moved) gpu.release(device);
+}
+
+Gpu* test_gpu() {
+  static const std::unique_ptr<Gpu> gpu = has_gpu_back_end() ? open_gpu(0) : nullptr;
+  return gpu.get();
+}
+
 std::vector<Target> targets() {
+  if (test_gpu()) return {{Device::cuda, CpuIsa::baseline}};
   std::vector<Target> all{{Device::cpu, CpuIsa::baseline}};
   if (best_cpu_isa() == CpuIsa::avx512) all.push_back({Device::cpu, CpuIsa::avx512});
   return all;
@@ -162,11 +209,15 @@ struct Runner {
   void run(Io& io, int threads = 2) const {
     std::byte memory[1];
     Arena scratch("scratch", memory, 0);
-    Context ctx{.device = target.device, .isa = target.isa, .scratch = &scratch};
+    Context ctx{.device = target.device, .isa = target.isa, .gpu = test_gpu(), .scratch = &scratch};
+    const auto both = [&](Io& tensors) {
+      op.forward(ctx, tensors);
+      if (op.backward) op.backward(ctx, tensors);
+    };
+    if (target.device == Device::cuda) return io.on_device(*test_gpu(), both);
     const int before = max_threads();
     set_threads(threads);
-    op.forward(ctx, io);
-    if (op.backward) op.backward(ctx, io);
+    both(io);
     set_threads(before);
   }
   Io make(Shape shape, Io::Layout layout) const { return Io(op.tensors(shape), layout, bool(op.backward)); }
@@ -241,13 +292,17 @@ void check_gradients(const Runner& runner, const Io& done, const Io& fresh, cons
   }
 }
 
-void check_f32(const Runner& runner, const Io& single, const Io& dbl, const Tensors& specs, Shape shape) {
-  const double tolerance = f32_tolerance(runner.op.terms(shape), runner.op.roundings);
+// What a narrow type gives, against f64 on the same inputs. An output in bf16 is rounded once more, when it is stored.
+void check_narrow(const Runner& runner, DType type, const Io& narrow, const Io& dbl, const Tensors& specs,
+                  Shape shape) {
+  const double computed = f32_tolerance(runner.op.terms(shape), runner.op.roundings);
+  const auto tolerance = [&](DType stored) { return stored == DType::bf16 ? computed + 0x1p-8 : computed; };
   for (const TensorSpec& spec : specs) {
     if (spec.role == Role::index) continue;
-    expect_near("f32 " + spec.name, single.values(spec.name), dbl.values(spec.name), tolerance);
+    expect_near(spec.name, narrow.values(spec.name), dbl.values(spec.name), tolerance(spec.dtype(type)));
     if (runner.op.backward && spec.role != Role::saved && spec.role != Role::inout)
-      expect_near("f32 d" + spec.name, single.values("d" + spec.name), dbl.values("d" + spec.name), tolerance);
+      expect_near("d" + spec.name, narrow.values("d" + spec.name), dbl.values("d" + spec.name),
+                  tolerance(spec.gradient_dtype(type)));
   }
 }
 
@@ -274,24 +329,36 @@ void check_same_bits(const Runner& runner, const Io& done, const Io& fresh, Shap
   }
 }
 
-void check_shape_on(const Runner& runner, Shape shape, i64 padding, bool large) {
+Io check_one_type(const Runner& runner, Shape shape, const Io::Layout& layout) {
+  const Io fresh = runner.make(shape, layout);
+  Io done = fresh.clone();
+  runner.run(done);
+  EXPECT_EQ(done.damage(), "") << "written around a tensor";
+  EXPECT_TRUE(done.bits(false) == fresh.bits(false)) << "an input was changed";
+  check_same_bits(runner, done, fresh, shape, layout);
+  return done;
+}
+
+void check_shape_on_cpu(const Runner& runner, Shape shape, i64 padding, bool large) {
   const Tensors specs = runner.op.tensors(shape);
-  std::vector<Io> done;
-  for (const DType dtype : {DType::f64, DType::f32}) {
-    SCOPED_TRACE(name_of(dtype));
-    const Io::Layout layout{dtype, padding};
-    const Io fresh = runner.make(shape, layout);
-    done.push_back(fresh.clone());
-    runner.run(done.back());
-    EXPECT_EQ(done.back().damage(), "") << "written around a tensor";
-    EXPECT_TRUE(done.back().bits(false) == fresh.bits(false)) << "an input was changed";
-    if (dtype == DType::f64 && !large) {
-      check_values(runner, done.back(), fresh, specs);
-      if (runner.op.backward) check_gradients(runner, done.back(), fresh, specs);
-    }
-    check_same_bits(runner, done.back(), fresh, shape, layout);
+  const Io wide = check_one_type(runner, shape, {DType::f64, padding});
+  if (!large) {
+    const Io fresh = runner.make(shape, {DType::f64, padding});
+    check_values(runner, wide, fresh, specs);
+    if (runner.op.backward) check_gradients(runner, wide, fresh, specs);
   }
-  check_f32(runner, done[1], done[0], specs, shape);
+  SCOPED_TRACE("f32");
+  check_narrow(runner, DType::f32, check_one_type(runner, shape, {DType::f32, padding}), wide, specs, shape);
+}
+
+void check_shape_on_device(const Runner& runner, Shape shape, i64 padding) {
+  for (const DType type : {DType::f32, DType::bf16}) {
+    if (type == DType::bf16 && !runner.op.bf16) continue;
+    SCOPED_TRACE(name_of(type));
+    Io wide = runner.make(shape, {.dtype = DType::f64, .padding = padding, .like_bf16 = type == DType::bf16});
+    Runner{runner.op, {}}.run(wide);
+    check_narrow(runner, type, check_one_type(runner, shape, {type, padding}), wide, runner.op.tensors(shape), shape);
+  }
 }
 
 }  // namespace
@@ -303,7 +370,10 @@ void check_op(const OpCase& op) {
         for (const Shape& shape : large ? op.large : op.shapes) {
           SCOPED_TRACE(fmt::format("{}, shape {{{}, {}, {}}}, padding {}", target.name(), shape[0], shape[1], shape[2],
                                    padding));
-          check_shape_on({op, target}, shape, padding, large);
+          if (target.device == Device::cpu)
+            check_shape_on_cpu({op, target}, shape, padding, large);
+          else
+            check_shape_on_device({op, target}, shape, padding);
         }
 }
 

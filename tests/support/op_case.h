@@ -20,7 +20,8 @@
 //   bits;
 //      nothing is written around a tensor; a second run, 1, 2 and 3 threads, and every permitted aliasing give the same
 //      bits
-// Large shapes are for several tasks per op: checks 3 and 4 only.
+// A device knows no f64: there, 3 compares with the CPU's f64, and cases with `bf16` run in that type too, against the
+// f64 of the same rounded inputs. Large shapes are for several tasks per op: checks 3 and 4 only.
 #include <array>
 #include <complex>
 #include <functional>
@@ -56,11 +57,19 @@ struct TensorSpec {
   i64 low = 0, high = 0;                // index: [low, high)
   std::optional<double> upstream = {};  // output: this upstream gradient everywhere
   bool always_f64 = false;
+  bool stat = false;             // f32 where activations are bf16; so is its gradient
+  bool narrow_gradient = false;  // the gradient is bf16 although the tensor is not
 
   TensorSpec scaled(double s, double around = 0) && { return scale = s, shift = around, std::move(*this); }
   TensorSpec made_positive() && { return positive = true, std::move(*this); }
   TensorSpec with_upstream(double g) && { return upstream = g, std::move(*this); }
   TensorSpec in_f64() && { return always_f64 = true, std::move(*this); }
+  TensorSpec as_stat() && { return stat = true, std::move(*this); }
+  TensorSpec with_narrow_gradient() && { return stat = narrow_gradient = true, std::move(*this); }
+
+  // Types when the op runs in `t`.
+  DType dtype(DType t) const;
+  DType gradient_dtype(DType t) const;
 };
 using Tensors = std::vector<TensorSpec>;
 
@@ -85,6 +94,7 @@ class Io {
     DType dtype;
     i64 padding;                                                    // elements between rows
     std::vector<std::pair<std::string, std::string>> aliases = {};  // the first lies where the second does
+    bool like_bf16 = false;                                         // values as they would be with dtype bf16
   };
   Io(const Tensors& specs, const Layout& layout, bool with_gradients);
   Io(Io&&) = default;
@@ -97,6 +107,9 @@ class Io {
   std::map<std::string, std::vector<std::byte>> bits(
       bool written_by_op) const;  // of what the op writes, or of the rest
   std::string damage() const;     // names the tensor around which something was written; "" when there is none
+
+  // What f does to the tensors in a device's memory.
+  void on_device(Gpu& gpu, const std::function<void(Io&)>& f);
 
  private:
   Io() = default;
@@ -134,17 +147,19 @@ struct OpCase {
   std::function<void(Context&, Io&)> backward = {};
   Meaning meaning = {};
   std::function<i64(Shape)> terms = [](Shape) { return i64{0}; };  // of the longest sum behind one element
+  bool bf16 = false;                                               // it also runs in bf16, on devices
   double roundings = 8;  // units of rounding along the longest path: docs/numerics.md, "Tolerances of the op table"
   std::vector<std::pair<std::string, std::string>> aliases = {};  // {"dx", "dy"}: dx may lie where dy does
 };
 
-// Where an op can run. A GPU becomes one more of these.
+// Where an op can run: the CPU's instruction sets, and a GPU or its emulator if the test is linked with a back end.
 struct Target {
   Device device = Device::cpu;
   CpuIsa isa = CpuIsa::baseline;
   std::string name() const { return std::string(name_of(device)) + " " + name_of(isa); }
 };
 std::vector<Target> targets();
+Gpu* test_gpu();  // null without one
 
 double f32_tolerance(i64 terms, double roundings);
 

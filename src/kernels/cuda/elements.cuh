@@ -1,0 +1,152 @@
+#pragma once
+// Rows of f32 or bf16 as the small kernels read and write them: always as floats, 16 bytes at a time where addresses
+// allow it. W = elements per access: 16 / sizeof(T), or 1.
+#include "core/bf16.h"
+#include "core/tensor.h"
+#include "kernels/cuda/dialect.h"
+
+namespace xlstm {
+
+template <>
+struct dtype_of<bf16> {
+  static constexpr DType value = DType::bf16;
+};
+
+}  // namespace xlstm
+
+namespace xlstm::dialect {
+
+template <class T>
+struct Rows {
+  T* data = nullptr;
+  i64 stride = 0;  // in elements
+  XL_DEVICE T* row(i64 r) const { return data + r * stride; }
+};
+
+template <class T>
+Rows<T> rows_of(const Tensor& t) {
+  return t.rows == 0 ? Rows<T>{} : Rows<T>{t.row<T>(), t.row_stride};
+}
+
+template <class T>
+constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+
+// Rows of these tensors can be read 16 bytes at a time to their ends. Absent tensors do not object.
+template <class... Tensors>
+bool all_wide(const Tensors&... tensors) {
+  const auto wide = [](const Tensor& t) {
+    const i64 n = 16 / size_of(t.dtype);
+    return t.rows == 0 || (reinterpret_cast<std::uintptr_t>(t.data) % 16 == 0 && t.cols % n == 0 &&
+                           (t.row_stride % n == 0 || t.rows == 1));
+  };
+  return (wide(tensors) && ...);
+}
+
+struct alignas(16) Words4 {
+  std::uint32_t w[4];
+};
+
+template <int W>
+XL_DEVICE void load_floats(float (&x)[W], const float* p) {
+  if constexpr (W == 1) {
+    x[0] = global_load(p);
+  } else {
+    XL_UNROLL
+    for (int i = 0; i < W; i += 4) {
+      struct alignas(16) Four {
+        float f[4];
+      };
+      const Four four = global_load(reinterpret_cast<const Four*>(p + i));
+      for (int j = 0; j < 4; ++j) x[i + j] = four.f[j];
+    }
+  }
+}
+template <int W>
+XL_DEVICE void load_floats(float (&x)[W], const bf16* p) {
+  if constexpr (W == 1) {
+    x[0] = to_float(global_load(p));
+  } else if constexpr (W == 4) {
+    struct alignas(8) Two {
+      std::uint32_t w[2];
+    };
+    const Two two = global_load(reinterpret_cast<const Two*>(p));
+    for (int j = 0; j < 2; ++j) x[2 * j] = low_half(two.w[j]), x[2 * j + 1] = high_half(two.w[j]);
+  } else {
+    XL_UNROLL
+    for (int i = 0; i < W; i += 8) {
+      const Words4 four = global_load(reinterpret_cast<const Words4*>(p + i));
+      for (int j = 0; j < 4; ++j) x[i + 2 * j] = low_half(four.w[j]), x[i + 2 * j + 1] = high_half(four.w[j]);
+    }
+  }
+}
+template <int W>
+XL_DEVICE void store_floats(float* p, const float (&x)[W]) {
+  if constexpr (W == 1) {
+    global_store(p, x[0]);
+  } else {
+    XL_UNROLL
+    for (int i = 0; i < W; i += 4) {
+      struct alignas(16) Four {
+        float f[4];
+      };
+      Four four;
+      for (int j = 0; j < 4; ++j) four.f[j] = x[i + j];
+      global_store(reinterpret_cast<Four*>(p + i), four);
+    }
+  }
+}
+template <int W>
+XL_DEVICE void store_floats(bf16* p, const float (&x)[W]) {
+  if constexpr (W == 1) {
+    global_store(p, to_bf16(x[0]));
+  } else if constexpr (W == 4) {
+    struct alignas(8) Two {
+      std::uint32_t w[2];
+    };
+    Two two;
+    for (int j = 0; j < 2; ++j) two.w[j] = pack_bf16(x[2 * j], x[2 * j + 1]);
+    global_store(reinterpret_cast<Two*>(p), two);
+  } else {
+    XL_UNROLL
+    for (int i = 0; i < W; i += 8) {
+      Words4 four;
+      for (int j = 0; j < 4; ++j) four.w[j] = pack_bf16(x[i + 2 * j], x[i + 2 * j + 1]);
+      global_store(reinterpret_cast<Words4*>(p + i), four);
+    }
+  }
+}
+
+// Sums and maxima of a warp: every lane has the result, always by the same tree.
+XL_DEVICE float warp_sum(float x) {
+  for (int mask = 16; mask > 0; mask /= 2) x += shuffle_xor(x, mask);
+  return x;
+}
+XL_DEVICE double warp_sum(double x) {
+  for (int mask = 16; mask > 0; mask /= 2) x += shuffle_xor(x, mask);
+  return x;
+}
+XL_DEVICE float warp_max(float x) {
+  for (int mask = 16; mask > 0; mask /= 2) {
+    const float y = shuffle_xor(x, mask);
+    x = x > y ? x : y;
+  }
+  return x;
+}
+
+// f.operator()<T>() for an activation's type.
+template <class F>
+void with_gpu_type(DType t, F&& f) {
+  switch (t) {
+    case DType::f32: return f.template operator()<float>();
+    case DType::bf16: return f.template operator()<bf16>();
+    default: XL_CHECK(false, "no CUDA kernel for {}", name_of(t));
+  }
+}
+
+inline void check_shape(const Tensor& t, i64 rows, i64 cols, DType dtype) {
+  XL_CHECK(t.rows == rows && t.cols == cols, "expected ({}, {}), got ({}, {})", rows, cols, t.rows, t.cols);
+  XL_CHECK(t.dtype == dtype, "expected {}, got {}", name_of(dtype), name_of(t.dtype));
+  XL_CHECK(t.device == Device::cuda || t.rows == 0, "the tensor is not on the device");
+}
+
+}  // namespace xlstm::dialect

@@ -1,0 +1,45 @@
+#pragma once
+// How an op starts a kernel: on the context's stream, or in the emulator. Kernels take plain values only.
+#include <type_traits>
+
+#include "core/context.h"
+#if defined(__CUDACC__)
+#include "kernels/cuda/check.h"
+#else
+#include "kernels/cuda/emulator/gpu.h"
+#endif
+
+namespace xlstm::dialect {
+
+struct LaunchShape {
+  i64 x = 1, y = 1, z = 1;  // CTAs; y and z at most 65,535
+  int threads = 256;
+  int shared_bytes = 0;  // dynamic
+};
+
+// An empty grid is no launch.
+template <class... P>
+void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::type_identity_t<P>... arguments) {
+  if (shape.x * shape.y * shape.z == 0) return;
+  XL_CHECK(shape.x < (i64{1} << 31) && shape.y <= 65535 && shape.z <= 65535, "a grid of {} x {} x {}", shape.x,
+           shape.y, shape.z);
+#if defined(__CUDACC__)
+  constexpr int kWithoutAsking = 48 << 10;
+  if (shape.shared_bytes > kWithoutAsking)
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes),
+               "shared memory");
+  const dim3 grid(static_cast<unsigned>(shape.x), static_cast<unsigned>(shape.y), static_cast<unsigned>(shape.z));
+  kernel<<<grid, static_cast<unsigned>(shape.threads), static_cast<std::size_t>(shape.shared_bytes),
+           static_cast<cudaStream_t>(ctx.gpu->stream())>>>(arguments...);
+  check_cuda(cudaGetLastError(), "launch");
+#else
+  emulator::LaunchConfig config = emulator::next_launch();
+  config.grid = {static_cast<unsigned>(shape.x), static_cast<unsigned>(shape.y), static_cast<unsigned>(shape.z)};
+  config.threads = shape.threads;
+  config.shared_bytes = static_cast<std::size_t>(shape.shared_bytes);
+  XL_CHECK(ctx.gpu != nullptr, "no device");
+  emulator::launch(config, [&] { kernel(arguments...); });
+#endif
+}
+
+}  // namespace xlstm::dialect
