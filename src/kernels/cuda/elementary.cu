@@ -25,7 +25,8 @@ struct Elementwise {
 enum class Kind { fill, copy, add, soft_cap };
 
 template <class Y, class X, int W, Kind kKind>
-XL_KERNEL(kThreads, 4) elementwise(const Elementwise<Y, X> e) {
+XL_KERNEL(kThreads, 4)
+elementwise(const Elementwise<Y, X> e) {
   const i64 row = block_index().y;
   const i64 column = (i64{block_index().x} * kThreads + thread_index()) * W;
   if (column >= e.cols) return;

@@ -21,8 +21,8 @@ struct LaunchShape {
 template <class... P>
 void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::type_identity_t<P>... arguments) {
   if (shape.x * shape.y * shape.z == 0) return;
-  XL_CHECK(shape.x < (i64{1} << 31) && shape.y <= 65535 && shape.z <= 65535, "a grid of {} x {} x {}", shape.x,
-           shape.y, shape.z);
+  XL_CHECK(shape.x < (i64{1} << 31) && shape.y <= 65535 && shape.z <= 65535, "a grid of {} x {} x {}", shape.x, shape.y,
+           shape.z);
 #if defined(__CUDACC__)
   constexpr int kWithoutAsking = 48 << 10;
   if (shape.shared_bytes > kWithoutAsking)
