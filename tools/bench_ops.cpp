@@ -183,7 +183,8 @@ void cell_ops(const OpTable& t, const CellShape& shape, i64 tokens, i64 k, i64 v
   ops::fill(b.ctx, in.log.f, -0.05);
   const Tensor out = b.tensor(rows, h * v), dh = b.tensor(rows, h * v);
   const CellStats stats = shape.normalize ? CellStats{b.tensor(rows, h), b.tensor(rows, h)} : CellStats{};
-  const Tensor ws = b.tensor(1, mlstm_workspace_elements(shape, tokens, k, v, max_threads(), true));
+  const Tensor ws =
+      b.tensor(1, mlstm_workspace_elements(Device::cpu, DType::f32, shape, tokens, k, v, max_threads(), true));
   const double bytes = 4.0 * static_cast<double>(rows * h * (2 * k + 2 * v));
   t.add(forward, bytes, mlstm_forward_flops(shape, tokens, k, v),
         [&] { ops::mlstm_forward(b.ctx, out, stats, {}, in, {}, shape, ws); });

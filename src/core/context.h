@@ -13,7 +13,8 @@ namespace xlstm {
 struct Context {
   Device device = Device::cpu;
   CpuIsa isa = CpuIsa::baseline;
-  Gpu* gpu = nullptr;                 // required on Device::cuda
+  Gpu* gpu = nullptr;  // required on Device::cuda
+  CellKernel cell_kernel = CellKernel::automatic;
   Arena* scratch = nullptr;           // required; a measuring arena makes every op skip itself (a dry run)
   Profile* profile = nullptr;         // optional
   OpClass op_class = OpClass::other;  // what a layer is doing now; see ClassScope

@@ -1,12 +1,19 @@
 #pragma once
 // What stands behind Device::cuda: one device, its memory, and one stream on which everything runs in order. A program
 // that is linked with a back end has open_gpu(); without one it is null. The tests' emulator is a back end, too.
+#include <array>
 #include <memory>
 #include <string>
 
 #include "core/tensor.h"
 
 namespace xlstm {
+
+// Which CUDA kernel computes the cell (docs/kernels.md). automatic: the fastest that takes this head.
+//   recurrent   token by token in f32: any head up to 1,024 wide, any type
+//   portable    chunks on tensor cores (mma.sync): bf16, heads up to 512 wide, multiples of 8
+enum class CellKernel : std::uint8_t { automatic, recurrent, portable };
+constexpr auto names_of(CellKernel) { return std::array{"auto", "recurrent", "portable"}; }
 
 struct GpuInfo {
   std::string name;

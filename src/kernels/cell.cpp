@@ -3,11 +3,38 @@
 #include <algorithm>
 
 #include "kernels/cpu/mlstm_workspace.h"
+#include "kernels/cuda/mlstm/workspace.h"
 
 namespace xlstm {
 
-i64 mlstm_workspace_elements(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim, int threads, bool backward) {
-  return threads * MlstmWorkspace(shape, tokens, qk_dim, v_dim, backward).total;
+i64 mlstm_workspace_elements(Device device, DType type, const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim,
+                             int threads, bool backward) {
+  if (device == Device::cpu) return threads * MlstmWorkspace(shape, tokens, qk_dim, v_dim, backward).total;
+  const mlstm::Shape s{.sequences = static_cast<int>(shape.sequences),
+                       .tokens = static_cast<int>(tokens),
+                       .heads = static_cast<int>(shape.heads),
+                       .qk_dim = static_cast<int>(qk_dim),
+                       .v_dim = static_cast<int>(v_dim),
+                       .normalize = shape.normalize};
+  const bool portable = choose_cell_kernel(shape.kernel, type, qk_dim, v_dim) == CellKernel::portable;
+  return portable ? mlstm::CellWorkspace(s, backward, nullptr).floats
+                  : mlstm::RecurrentWorkspace(s, backward, nullptr).floats;
+}
+
+CellKernel choose_cell_kernel(CellKernel wanted, DType type, i64 qk_dim, i64 v_dim) {
+  const bool portable = mlstm::portable_kernel_fits(type, qk_dim, v_dim);
+  if (wanted == CellKernel::portable && !portable)
+    throw user_error(
+        "run.cell_kernel: portable takes bf16 and heads up to 512 wide in multiples of 8, not {} and heads of {} and "
+        "{}; use auto",
+        name_of(type), qk_dim, v_dim);
+  const CellKernel chosen = wanted != CellKernel::automatic ? wanted
+                            : portable                      ? CellKernel::portable
+                                                            : CellKernel::recurrent;
+  if (chosen == CellKernel::recurrent && std::max(qk_dim, v_dim) > mlstm::kWidestRecurrentHead)
+    throw user_error("no CUDA kernel for heads of {} and {}: at most {}; use more heads (model.mixer.num_heads)",
+                     qk_dim, v_dim, mlstm::kWidestRecurrentHead);
+  return chosen;
 }
 
 CellDims cell_dims(const CellInputs& in, const CellShape& shape) {

@@ -3,7 +3,7 @@
 // of q and k per head, V = width of v and h per head. Heads are column slices: no transposes.
 #include <array>
 
-#include "core/tensor.h"
+#include "core/gpu.h"
 
 namespace xlstm {
 
@@ -37,11 +37,12 @@ struct CellStats {
 };
 
 struct CellShape {
-  i64 sequences = 1;      // B
-  i64 heads = 1;          // H
-  i64 chunk = 64;         // L; T need not divide by it. chunk >= T is the parallel form
-  bool normalize = true;  // true: mLSTMexp. false: mLSTMsig (spec §2.2): no n, m, denominator
-  double eps = 1e-6;      // added to the denominator
+  i64 sequences = 1;                          // B
+  i64 heads = 1;                              // H
+  i64 chunk = 64;                             // L; T need not divide by it. chunk >= T is the parallel form
+  bool normalize = true;                      // true: mLSTMexp. false: mLSTMsig (spec §2.2): no n, m, denominator
+  double eps = 1e-6;                          // added to the denominator
+  CellKernel kernel = CellKernel::automatic;  // of Device::cuda
 };
 
 // Widths of one head, and tokens per sequence.
@@ -51,9 +52,12 @@ struct CellDims {
 CellDims cell_dims(const CellInputs& in, const CellShape& shape);  // checks that the shapes fit together
 void check_cell_state(const CellState& state, const CellDims& dims, const CellShape& shape, bool with_normalizer);
 
-// Elements of stat_type that the workspace of mlstm_forward or mlstm_backward must hold: (1, that many). `tokens` is T,
-// per sequence; `threads` is max_threads() at the time of the call of the op, or more.
-i64 mlstm_workspace_elements(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim, int threads, bool backward);
+// Elements of stat_type(type) that the workspace of mlstm_forward or mlstm_backward must hold: (1, that many). `tokens`
+// is T, per sequence; `threads` is max_threads() at the time of the call of the op, or more.
+i64 mlstm_workspace_elements(Device device, DType type, const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim,
+                             int threads, bool backward);
+// The kernel that runs for `wanted`; UserError if that cannot take such a head.
+CellKernel choose_cell_kernel(CellKernel wanted, DType type, i64 qk_dim, i64 v_dim);
 
 // Floating-point operations of the chunkwise form over all sequences and heads, `tokens` per sequence; a multiply-add
 // counts two, and of the products within a chunk only the causal half (spec §4.9).

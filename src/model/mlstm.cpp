@@ -60,17 +60,18 @@ CellInputs MLstm::cell_inputs(Tensor fused, Gates log) const {
           .log = log};
 }
 
-CellShape MLstm::shape(const SequenceView& seq) const {
+CellShape MLstm::shape(const Context& ctx, const SequenceView& seq) const {
   return {.sequences = seq.sequences,
           .heads = cfg.num_heads,
           .chunk = cfg.chunk_size,
           .normalize = cfg.input_gate == InputGate::exp,
-          .eps = cfg.eps};
+          .eps = cfg.eps,
+          .kernel = ctx.cell_kernel};
 }
 
 Tensor MLstm::workspace(Context& ctx, const SequenceView& seq, DType t, bool backward) const {
-  const i64 n = mlstm_workspace_elements(shape(seq), seq.length, qk_dim / cfg.num_heads, v_dim / cfg.num_heads,
-                                         max_threads(), backward);
+  const i64 n = mlstm_workspace_elements(ctx.device, t, shape(ctx, seq), seq.length, qk_dim / cfg.num_heads,
+                                         v_dim / cfg.num_heads, max_threads(), backward);
   return ctx.scratch->alloc("mlstm.workspace", stat_type(t), 1, n);
 }
 
@@ -100,7 +101,7 @@ void MLstm::forward_with_state(Context& ctx, Tensor y, Tensor x, const Saved& s,
     const ClassScope in(ctx, OpClass::cell);
     const ScratchScope scope(*ctx.scratch);
     const Tensor ws = workspace(ctx, seq, x.dtype, /*backward=*/false);
-    ops::mlstm_forward(ctx, s.h, s.stats, last, cell_inputs(s.qkvo, s.log), first, shape(seq), ws);
+    ops::mlstm_forward(ctx, s.h, s.stats, last, cell_inputs(s.qkvo, s.log), first, shape(ctx, seq), ws);
   }
   read_out(ctx, y, s);
 }
@@ -109,7 +110,7 @@ void MLstm::step(Context& ctx, Tensor y, Tensor x, const Saved& s, const Sequenc
   project(ctx, x, s, seq);
   {
     const ClassScope in(ctx, OpClass::cell);
-    ops::mlstm_step(ctx, s.h, state, cell_inputs(s.qkvo, s.log), shape(seq));
+    ops::mlstm_step(ctx, s.h, state, cell_inputs(s.qkvo, s.log), shape(ctx, seq));
   }
   read_out(ctx, y, s);
 }
@@ -149,7 +150,7 @@ void MLstm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& 
     const Tensor ws = workspace(ctx, seq, x.dtype, /*backward=*/true);
     ops::mlstm_backward(ctx, cell_inputs(dqkvo, dlog), /*dfirst=*/{}, dh, /*dlast=*/{}, cell_inputs(s.qkvo, s.log),
                         s.stats,
-                        /*first=*/{}, shape(seq), ws);
+                        /*first=*/{}, shape(ctx, seq), ws);
   }
   {
     const ClassScope in(ctx, OpClass::projections);

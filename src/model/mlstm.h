@@ -47,7 +47,7 @@ struct MLstm {
  private:
   CellInputs cell_inputs(Tensor fused, Gates log) const;
   Tensor ogate(Tensor fused) const { return fused.slice_cols(2 * qk_dim + v_dim, 2 * qk_dim + 2 * v_dim); }
-  CellShape shape(const SequenceView& seq) const;
+  CellShape shape(const Context& ctx, const SequenceView& seq) const;
   Tensor workspace(Context& ctx, const SequenceView& seq, DType t, bool backward) const;
   void project(Context& ctx, Tensor x, const Saved& s, const SequenceView& seq) const;
   void read_out(Context& ctx, Tensor y, const Saved& s) const;

@@ -1,17 +1,13 @@
 // The real mLSTM kernels in the emulator, against the definition in f64 on the same bf16 inputs.
 #include <gtest/gtest.h>
 
-#include <list>
+#include <array>
 
-#include "kernels/cuda/emulator/block.h"
-#include "kernels/cuda/mlstm/cell_passes.h"
+#include "core/bf16.h"
 #include "tests/kernels/mlstm_case.h"
 
 namespace xlstm {
 namespace {
-
-namespace m = mlstm;
-using emulator::LaunchConfig;
 
 // Relative error in the l2 norm.
 double l2_error(const Values& got, const Values& want) {
@@ -27,129 +23,98 @@ double l2_error(const Values& got, const Values& want) {
 
 double rounded(double x) { return static_cast<double>(to_float(to_bf16(static_cast<float>(x)))); }
 
-// Global memory of one launch: registered with the emulator, NaN before it is written.
-class Global {
+Gpu& gpu() {
+  static const std::unique_ptr<Gpu> one = open_gpu(0);
+  return *one;
+}
+
+// Tensors on the device, each an allocation of its own, NaN before it is written.
+class OnDevice {
  public:
-  m::Matrix matrix(const Values& values, i64 width) {
-    auto& memory = halves_.emplace_back(values.size());
-    for (std::size_t i = 0; i < values.size(); ++i) memory[i] = to_bf16(static_cast<float>(values[i]));
-    ranges_.emplace_back(memory.data(), memory.size() * 2);
-    return {memory.data(), width};
+  ~OnDevice() {
+    for (std::byte* data : allocations_) gpu().release(data);
   }
-  float* floats(const Values& values) {
-    auto& memory = floats_.emplace_back(values.begin(), values.end());
-    ranges_.emplace_back(memory.data(), memory.size() * 4);
-    return memory.data();
+  OnDevice() = default;
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+  Tensor tensor(const Values& values, i64 cols, DType type) {
+    std::vector<bf16> halves;
+    std::vector<float> singles;
+    for (const double x : values) {
+      halves.push_back(to_bf16(static_cast<float>(x)));
+      singles.push_back(static_cast<float>(x));
+    }
+    Tensor t{nullptr, type, Device::cuda, static_cast<i64>(values.size()) / cols, cols, cols};
+    t.data = allocations_.emplace_back(gpu().allocate(t.bytes()));
+    gpu().copy_in(t.data, type == DType::bf16 ? static_cast<const void*>(halves.data()) : singles.data(), t.bytes());
+    return t;
   }
-  m::Column column(const Values& values, i64 width) { return {floats(values), width}; }
+  Tensor empty(std::size_t size, i64 cols, DType type) { return tensor(Values(size, kNaN), cols, type); }
 
  private:
-  std::list<std::vector<bf16>> halves_;
-  std::list<std::vector<float>> floats_;
-  std::list<emulator::GlobalRange> ranges_;
+  std::vector<std::byte*> allocations_;
 };
 
-Values read(m::Matrix matrix, std::size_t size) {
-  Values out(size);
-  for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<double>(to_float(matrix.data[i]));
+Values read(const Tensor& t) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(t.bytes()));
+  gpu().copy_out(bytes.data(), t.data, t.bytes());
+  Values out(static_cast<std::size_t>(t.size()));
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = static_cast<double>(t.dtype == DType::bf16 ? to_float(reinterpret_cast<const bf16*>(bytes.data())[i])
+                                                        : reinterpret_cast<const float*>(bytes.data())[i]);
   return out;
 }
-Values read(const float* data, std::size_t size) { return Values(data, data + size); }
 
-template <m::Pass kPass>
-void run_scan(const m::Scan& s, LaunchConfig config) {
-  const int width = m::scan_width(s.dx);
-  config.threads = m::kThreads;
-  config.grid = {static_cast<unsigned>(m::slices_of(s.du, width)),
-                 static_cast<unsigned>(s.shape.sequences * s.shape.heads), 1};
-  const auto at_width = [&]<int kWidth>() {
-    if (width != kWidth) return;
-    config.shared_bytes = m::ScanLayout<kWidth>::kBytes;
-    emulator::launch(config, [&] { m::scan<kWidth, kPass>(s); });
+struct Options {
+  DType type = DType::bf16;
+  CellKernel kernel = CellKernel::automatic;
+};
+
+// mlstm_forward and mlstm_backward on the device.
+MlstmResult run_on_device(const MlstmCase& x, Options o = {}) {
+  OnDevice d;
+  CellShape shape = x.shape(64);
+  shape.kernel = o.kernel;
+  const auto f32 = DType::f32;
+  const std::size_t gates = x.log_i.size();
+  CellStats stats;
+  CellState first, last{d.empty(x.c.size(), x.V, f32), {}, {}}, dlast, dfirst{d.empty(x.c.size(), x.V, f32), {}, {}};
+  if (x.with_first) first.c = d.tensor(x.c, x.V, f32);
+  if (x.with_dlast) dlast.c = d.tensor(x.dlast, x.V, f32);
+  if (x.normalize) {
+    last.n = d.empty(x.n.size(), x.K, f32), last.m = d.empty(x.m.size(), 1, f32);
+    stats = {d.empty(gates, x.H, f32), d.empty(gates, x.H, f32)};
+    if (x.with_first) first.n = d.tensor(x.n, x.K, f32), first.m = d.tensor(x.m, 1, f32);
+  }
+  const CellInputs in{d.tensor(x.q, x.H * x.K, o.type),
+                      d.tensor(x.k, x.H * x.K, o.type),
+                      d.tensor(x.v, x.H * x.V, o.type),
+                      {d.tensor(x.log_i, x.H, f32), d.tensor(x.log_f, x.H, f32)}};
+  const CellInputs din{d.empty(x.q.size(), x.H * x.K, o.type),
+                       d.empty(x.k.size(), x.H * x.K, o.type),
+                       d.empty(x.v.size(), x.H * x.V, o.type),
+                       {d.empty(gates, x.H, f32), d.empty(gates, x.H, f32)}};
+  const Tensor h = d.empty(x.v.size(), x.H * x.V, o.type), dh = d.tensor(x.dh, x.H * x.V, o.type);
+  const auto workspace = [&](bool backward) {
+    const i64 n = mlstm_workspace_elements(Device::cuda, o.type, shape, x.T, x.K, x.V, 1, backward);
+    return d.empty(static_cast<std::size_t>(std::max<i64>(n, 1)), 1, f32);
   };
-  at_width.template operator()<64>();
-  at_width.template operator()<128>();
-  at_width.template operator()<192>();
-  at_width.template operator()<256>();
-  at_width.template operator()<384>();
-  at_width.template operator()<512>();
-}
+  const auto flat = [](const Tensor& t) { return t.flat(); };
+  std::byte byte{};
+  Arena scratch("scratch", &byte, 1);
+  Context ctx{.device = Device::cuda, .gpu = &gpu(), .scratch = &scratch};
+  ops::mlstm_forward(ctx, h, stats, last, in, first, shape, flat(workspace(false)));
+  ops::mlstm_backward(ctx, din, dfirst, dh, dlast, in, stats, first, shape, flat(workspace(true)));
 
-MlstmResult run_kernels(const MlstmCase& x, LaunchConfig config) {
-  const m::Shape shape{.sequences = int(x.B),
-                       .tokens = int(x.T),
-                       .heads = int(x.H),
-                       .qk_dim = int(x.K),
-                       .v_dim = int(x.V),
-                       .normalize = x.normalize,
-                       .eps = float(x.eps)};
-  Global global;
-  const Values nan_qk(x.q.size(), kNaN), nan_v(x.v.size(), kNaN), nan_gate(x.log_i.size(), kNaN);
-  m::CellTensors t;
-  t.q = global.matrix(x.q, x.H * x.K);
-  t.k = global.matrix(x.k, x.H * x.K);
-  t.v = global.matrix(x.v, x.H * x.V);
-  t.h = global.matrix(nan_v, x.H * x.V);
-  t.log_i = global.column(x.log_i, x.H);
-  t.log_f = global.column(x.log_f, x.H);
-  t.denominator = global.column(nan_gate, x.H);
-  t.max = global.column(nan_gate, x.H);
-  if (x.with_first) {
-    t.first_c = global.floats(x.c);
-    t.first_n = global.floats(x.n);
-    t.first_m = global.floats(x.m);
-  }
-  t.last_c = global.floats(Values(x.c.size(), kNaN));
-  t.last_n = global.floats(Values(x.n.size(), kNaN));
-  t.last_m = global.floats(Values(x.m.size(), kNaN));
-  m::CellGradients d;
-  d.dh = global.matrix(x.dh, x.H * x.V);
-  d.dq = global.matrix(nan_qk, x.H * x.K);
-  d.dk = global.matrix(nan_qk, x.H * x.K);
-  d.dv = global.matrix(nan_v, x.H * x.V);
-  d.dlog_i = global.column(nan_gate, x.H);
-  d.dlog_f = global.column(nan_gate, x.H);
-  if (x.with_dlast) d.dlast_c = global.floats(x.dlast);
-  d.dfirst_c = global.floats(Values(x.c.size(), kNaN));
-
-  const i64 floats = m::CellWorkspace(shape, true, nullptr).floats;
-  const m::CellWorkspace ws(shape, true, global.floats(Values(static_cast<std::size_t>(floats), kNaN)));
-  const unsigned heads = static_cast<unsigned>(x.B * x.H);
-  config.threads = m::kThreads;
-  config.grid = {1, heads, 1};
-  config.shared_bytes = m::kGateBytes;
-  const m::GateInputs gates = m::gate_inputs(shape, t, true);
-  emulator::launch(config, [&] { m::gate_vectors(gates, ws.vectors); });
-  run_scan<m::Pass::forward>(m::forward_scan(shape, t, ws), config);
-
-  m::Matrix scaled = d.dh;
+  MlstmResult y{.h = read(h), .c = read(last.c)};
   if (x.normalize) {
-    scaled = {ws.scaled_gradient, x.H * x.V};
-    config.grid = {static_cast<unsigned>((x.B * x.T + 7) / 8), 1, 1};
-    const m::ScaledGradient s{d.dh, scaled, t.denominator, shape};
-    emulator::launch(config, [&] { m::scale_gradient(s); });
+    y.denominator = read(stats.denominator), y.max = read(stats.max);
+    y.n = read(last.n), y.m = read(last.m);
   }
-  run_scan<m::Pass::dq>(m::dq_scan(shape, t, d, ws, scaled), config);
-  run_scan<m::Pass::dk>(m::dk_scan(shape, t, d, ws, scaled), config);
-  run_scan<m::Pass::dv>(m::dv_scan(shape, t, d, ws, scaled), config);
-  config.grid = {static_cast<unsigned>(m::inner_anchors(x.T) + 1), heads, 1};
-  config.shared_bytes = m::kGradientBytes;
-  const m::GateGradients g = m::gate_gradient_inputs(shape, t, d, ws);
-  emulator::launch(config, [&] { m::gate_gradients(g); });
-
-  MlstmResult y{.h = read(t.h, x.v.size()), .c = read(t.last_c, x.c.size())};
-  if (x.normalize) {
-    y.denominator = read(t.denominator.data, x.log_i.size());
-    y.max = read(t.max.data, x.log_i.size());
-    y.n = read(t.last_n, x.n.size());
-    y.m = read(t.last_m, x.m.size());
-  }
-  y.dq = read(d.dq, x.q.size());
-  y.dk = read(d.dk, x.k.size());
-  y.dv = read(d.dv, x.v.size());
-  y.dlog_i = read(d.dlog_i.data, x.log_i.size());
-  y.dlog_f = read(d.dlog_f.data, x.log_i.size());
-  y.dfirst = read(d.dfirst_c, x.c.size());
+  y.dq = read(din.q), y.dk = read(din.k), y.dv = read(din.v);
+  y.dlog_i = read(din.log.i), y.dlog_f = read(din.log.f);
+  y.dfirst = read(dfirst.c);
   return y;
 }
 
@@ -163,24 +128,44 @@ MlstmCase rounded_case(i64 B, i64 T, i64 H, i64 K, i64 V, bool normalize, std::u
 
 // The CPU's kernels at f64 stand for the definition: tests/kernels holds them to it to 1e-12. Tolerances:
 // docs/numerics.md.
-void expect_cell(const MlstmCase& x, const LaunchConfig& config = {}) {
-  const MlstmResult want = run_mlstm<double>(x), got = run_kernels(x, config);
-  constexpr double kHalf = 4e-3, kForgetGate = 3e-2, kFloat = 1e-5;
-  EXPECT_LT(l2_error(got.h, want.h), kHalf) << "h";
-  EXPECT_LT(l2_error(got.c, want.c), kHalf) << "c";
-  EXPECT_LT(l2_error(got.dq, want.dq), kHalf) << "dq";
-  EXPECT_LT(l2_error(got.dk, want.dk), kHalf) << "dk";
-  EXPECT_LT(l2_error(got.dv, want.dv), kHalf) << "dv";
-  EXPECT_LT(l2_error(got.dlog_i, want.dlog_i), kHalf) << "dlog_i";
+void expect_f32_cell(const MlstmCase& x) {
+  const MlstmResult want = run_mlstm<double>(x), got = run_on_device(x, {DType::f32});
+  const double most = f32_tolerance(x);
+  for (const auto& [name, part] : {std::pair{"h", &MlstmResult::h},
+                                   {"c", &MlstmResult::c},
+                                   {"n", &MlstmResult::n},
+                                   {"m", &MlstmResult::m},
+                                   {"max", &MlstmResult::max},
+                                   {"denominator", &MlstmResult::denominator},
+                                   {"dq", &MlstmResult::dq},
+                                   {"dk", &MlstmResult::dk},
+                                   {"dv", &MlstmResult::dv},
+                                   {"dlog_i", &MlstmResult::dlog_i},
+                                   {"dlog_f", &MlstmResult::dlog_f},
+                                   {"dfirst", &MlstmResult::dfirst}})
+    if (part != &MlstmResult::dfirst || x.with_first) {
+      EXPECT_LE(worst_error(got.*part, want.*part), most) << name;
+    }
+}
+
+void expect_cell(const MlstmCase& x, Options o = {}) {
+  constexpr double kOutput = 4e-3, kForgetGate = 3e-2, kStatistic = 1e-5;
+  const MlstmResult want = run_mlstm<double>(x), got = run_on_device(x, o);
+  EXPECT_LT(l2_error(got.h, want.h), kOutput) << "h";
+  EXPECT_LT(l2_error(got.c, want.c), kOutput) << "c";
+  EXPECT_LT(l2_error(got.dq, want.dq), kOutput) << "dq";
+  EXPECT_LT(l2_error(got.dk, want.dk), kOutput) << "dk";
+  EXPECT_LT(l2_error(got.dv, want.dv), kOutput) << "dv";
+  EXPECT_LT(l2_error(got.dlog_i, want.dlog_i), kOutput) << "dlog_i";
   EXPECT_LT(l2_error(got.dlog_f, want.dlog_f), kForgetGate) << "dlog_f";
   if (x.with_first) {
-    EXPECT_LT(l2_error(got.dfirst, want.dfirst), kHalf) << "dfirst";
+    EXPECT_LT(l2_error(got.dfirst, want.dfirst), kOutput) << "dfirst";
   }
   if (!x.normalize) return;
-  EXPECT_LT(l2_error(got.n, want.n), kFloat) << "n";
-  EXPECT_LT(l2_error(got.m, want.m), kFloat) << "m";
-  EXPECT_LT(l2_error(got.max, want.max), kFloat) << "max";
-  EXPECT_LT(l2_error(got.denominator, want.denominator), kFloat) << "denominator";
+  EXPECT_LT(l2_error(got.n, want.n), kStatistic) << "n";
+  EXPECT_LT(l2_error(got.m, want.m), kStatistic) << "m";
+  EXPECT_LT(l2_error(got.max, want.max), kStatistic) << "max";
+  EXPECT_LT(l2_error(got.denominator, want.denominator), kStatistic) << "denominator";
 }
 
 class EmulatedMlstm : public testing::TestWithParam<bool> {};
@@ -227,18 +212,75 @@ TEST_P(EmulatedMlstm, Anchors) {
   }
 }
 
+// Every launch has a schedule of its own.
 TEST_P(EmulatedMlstm, AnyScheduleGivesTheSameBits) {
-  const MlstmCase x = rounded_case(1, 130, 1, 64, 128, GetParam(), 6, true);
-  const MlstmResult want = run_kernels(x, {.seed = 1});
-  for (std::uint64_t seed = 2; seed < 6; ++seed)
-    for (const auto arrival : {emulator::Arrival::late, emulator::Arrival::immediate}) {
-      const MlstmResult got = run_kernels(x, {.seed = seed, .arrival = arrival});
+  for (const Options o : {Options{}, Options{DType::f32}}) {
+    const MlstmCase x = rounded_case(1, o.type == DType::f32 ? 20 : 130, 1, 64, 128, GetParam(), 6, true);
+    const MlstmResult want = run_on_device(x, o);
+    for (int again = 0; again < 8; ++again) {
+      const MlstmResult got = run_on_device(x, o);
       EXPECT_EQ(got.h, want.h);
       EXPECT_EQ(got.dq, want.dq);
       EXPECT_EQ(got.dk, want.dk);
       EXPECT_EQ(got.dv, want.dv);
       EXPECT_EQ(got.dlog_f, want.dlog_f);
     }
+  }
+}
+
+// The recurrent kernel: f32, and heads that the portable one does not take.
+TEST_P(EmulatedMlstm, RecurrentInF32) {
+  for (const auto& [K, V, T] : {std::array{8, 16, 1}, {31, 33, 40}, {64, 128, 70}, {128, 64, 20}}) {
+    SCOPED_TRACE(fmt::format("K {}, V {}, T {}", K, V, T));
+    expect_f32_cell(random_case(2, T, 2, K, V, GetParam(), 7, false));
+    expect_f32_cell(random_case(1, T, 2, K, V, GetParam(), 8, true, -1));
+  }
+}
+
+TEST_P(EmulatedMlstm, RecurrentResets) {
+  for (const bool with_states : {false, true}) {
+    MlstmCase x = random_case(2, 70, 2, 16, 16, GetParam(), 9, with_states);
+    for (const i64 r : {0, 5, 31, 32, 33, 69, 70, 133}) x.log_f[r * 2] = x.log_f[r * 2 + 1] = ref::kMinusInf;
+    x.log_f[20 * 2] = ref::kMinusInf;
+    expect_f32_cell(x);
+  }
+}
+
+TEST_P(EmulatedMlstm, RecurrentInBf16) {
+  expect_cell(rounded_case(1, 70, 2, 24, 36, GetParam(), 10, true));  // 36: not whole pieces of 16 bytes
+  expect_cell(rounded_case(1, 12, 1, 576, 40, GetParam(), 11, true));
+  expect_cell(rounded_case(1, 70, 2, 64, 64, GetParam(), 12, true), {.kernel = CellKernel::recurrent});
+}
+
+TEST_P(EmulatedMlstm, StepReplacesTheState) {
+  const MlstmCase x = random_case(2, 5, 2, 40, 70, GetParam(), 13, true);
+  const MlstmResult want = run_mlstm_step<double>(x);
+  OnDevice d;
+  const auto f32 = DType::f32;
+  CellState state{d.tensor(x.c, x.V, f32), {}, {}};
+  if (x.normalize) state.n = d.tensor(x.n, x.K, f32), state.m = d.tensor(x.m, 1, f32);
+  const CellInputs in{d.tensor(x.q, x.H * x.K, f32),
+                      d.tensor(x.k, x.H * x.K, f32),
+                      d.tensor(x.v, x.H * x.V, f32),
+                      {d.tensor(x.log_i, x.H, f32), d.tensor(x.log_f, x.H, f32)}};
+  const Tensor h = d.empty(x.v.size(), x.H * x.V, f32);
+  std::byte byte{};
+  Arena scratch("scratch", &byte, 1);
+  Context ctx{.device = Device::cuda, .gpu = &gpu(), .scratch = &scratch};
+  ops::mlstm_step(ctx, h, state, in, x.shape(1));
+  EXPECT_LE(worst_error(read(h), want.h), f32_tolerance(x));
+  EXPECT_LE(worst_error(read(state.c), want.c), f32_tolerance(x));
+  if (!x.normalize) return;
+  EXPECT_LE(worst_error(read(state.n), want.n), f32_tolerance(x));
+  EXPECT_LE(worst_error(read(state.m), want.m), f32_tolerance(x));
+}
+
+TEST(CellKernels, AHeadThatAKernelDoesNotTakeIsRefused) {
+  EXPECT_EQ(choose_cell_kernel(CellKernel::automatic, DType::bf16, 256, 512), CellKernel::portable);
+  EXPECT_EQ(choose_cell_kernel(CellKernel::automatic, DType::f32, 256, 512), CellKernel::recurrent);
+  EXPECT_EQ(choose_cell_kernel(CellKernel::automatic, DType::bf16, 576, 576), CellKernel::recurrent);
+  EXPECT_THROW(choose_cell_kernel(CellKernel::portable, DType::f32, 64, 64), UserError);
+  EXPECT_THROW(choose_cell_kernel(CellKernel::automatic, DType::bf16, 64, 1088), UserError);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // filled with NaN beforehand.
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "core/parallel.h"
@@ -171,7 +172,8 @@ MlstmResult run_mlstm(const MlstmCase& x, RunOptions options = {}) {
   const CellInputs gradients{din.tensor[0], din.tensor[1], din.tensor[2], {dlog_i.tensor(), dlog_f.tensor()}};
   const CellShape shape = x.shape(options.chunk);
   const auto workspace = [&](bool backward) {
-    return Matrix<S>(1, mlstm_workspace_elements(shape, x.T, x.K, x.V, max_threads(), backward));
+    return Matrix<S>(
+        1, mlstm_workspace_elements(Device::cpu, dtype_of<S>::value, shape, x.T, x.K, x.V, max_threads(), backward));
   };
   Matrix<S> forward_space = workspace(false), backward_space = workspace(true);
   ops::mlstm_forward(run.ctx, h.tensor(), stats, last, inputs, first, shape, forward_space.tensor());
@@ -273,6 +275,29 @@ inline double worst_error(const Values& got, const Values& want) {
   for (const double w : want)
     if (std::isfinite(w)) size = std::max(size, std::abs(w));
   return difference == 0 ? 0 : difference / std::max(size, 1e-300);
+}
+
+// By how much the denominators magnify relative errors: the largest sum_j |P_ij| / N_i.
+inline double condition(const MlstmCase& x) {
+  double worst = 1;
+  for (i64 head = 0; x.normalize && head < x.H; ++head) {
+    const auto in = head_of<double>(x, 0, head);
+    const auto out = ref::mlstm_recurrent(in);
+    for (i64 t = 0; t < x.T; ++t) {
+      double sum = 0;
+      for (i64 j = 0; j <= t; ++j) {
+        const double q_k = std::inner_product(&in.q[t * x.K], &in.q[t * x.K] + x.K, &in.k[j * x.K], 0.0);
+        sum += std::abs(q_k) / std::sqrt(double(x.K)) * std::exp(ref::log_weight(in, t, j) - out.max[t]);
+      }
+      worst = std::max(worst, sum / out.denominator[t]);
+    }
+  }
+  return worst;
+}
+
+// docs/numerics.md, "The mLSTM cell"
+inline double f32_tolerance(const MlstmCase& x) {
+  return 0x1p-24 * (48 + 8 * std::sqrt(double(x.K + x.V + x.T))) * condition(x);
 }
 
 }  // namespace xlstm

@@ -133,7 +133,7 @@ TEST(MlstmExactness, ThreadsDoNotShow) {
 TEST(MlstmExactness, WorkspaceForTooFewThreadsIsRefused) {
   const MlstmCase x = random_case(1, 4, 1, 2, 2, false, 25, false);
   RunContext run(CpuIsa::baseline);
-  Matrix<float> space(1, mlstm_workspace_elements(x.shape(4), 4, 2, 2, 1, false));
+  Matrix<float> space(1, mlstm_workspace_elements(Device::cpu, DType::f32, x.shape(4), 4, 2, 2, 1, false));
   Matrix<float> q(x.q, 2), k(x.k, 2), v(x.v, 2), i(x.log_i, 1), f(x.log_f, 1), h(4, 2);
   const auto call = [&] {
     ops::mlstm_forward(run.ctx, h.tensor(), {}, {}, {q.tensor(), k.tensor(), v.tensor(), {i.tensor(), f.tensor()}}, {},
@@ -150,29 +150,6 @@ TEST(MlstmExactness, SlicesOfAFusedProjection) {
     expect_equal(run_mlstm<double>(x, {.chunk = 8, .fused = true}), run_mlstm<double>(x, {.chunk = 8}), 0, "fused");
     EXPECT_EQ(run_mlstm_step<double>(x, {.fused = true}).h, run_mlstm_step<double>(x).h);
   }
-}
-
-// By how much the denominators magnify relative errors: the largest sum_j |P_ij| / N_i.
-double condition(const MlstmCase& x) {
-  double worst = 1;
-  for (i64 head = 0; x.normalize && head < x.H; ++head) {
-    const auto in = head_of<double>(x, 0, head);
-    const auto out = ref::mlstm_recurrent(in);
-    for (i64 t = 0; t < x.T; ++t) {
-      double sum = 0;
-      for (i64 j = 0; j <= t; ++j) {
-        const double q_k = std::inner_product(&in.q[t * x.K], &in.q[t * x.K] + x.K, &in.k[j * x.K], 0.0);
-        sum += std::abs(q_k) / std::sqrt(double(x.K)) * std::exp(ref::log_weight(in, t, j) - out.max[t]);
-      }
-      worst = std::max(worst, sum / out.denominator[t]);
-    }
-  }
-  return worst;
-}
-
-// docs/numerics.md, "The mLSTM cell"
-double f32_tolerance(const MlstmCase& x) {
-  return 0x1p-24 * (48 + 8 * std::sqrt(double(x.K + x.V + x.T))) * condition(x);
 }
 
 TEST(MlstmExactness, SinglePrecision) {

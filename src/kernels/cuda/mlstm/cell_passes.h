@@ -4,53 +4,9 @@
 #include "kernels/cuda/mlstm/gate_gradients.cuh"
 #include "kernels/cuda/mlstm/gate_vectors.cuh"
 #include "kernels/cuda/mlstm/scan.cuh"
+#include "kernels/cuda/mlstm/workspace.h"
 
 namespace xlstm::mlstm {
-
-// The smallest instantiated width that holds x, or 0.
-constexpr int kScanWidths[] = {64, 128, 192, 256, 384, 512};
-constexpr int scan_width(int dx) {
-  for (const int width : kScanWidths)
-    if (dx <= width) return width;
-  return 0;
-}
-constexpr int slice_of(int scan_width) { return scan_width > 256 ? 64 : 128; }
-constexpr int slices_of(int du, int scan_width) { return (du + slice_of(scan_width) - 1) / slice_of(scan_width); }
-
-// Memory of one call, in floats; every part is 256-byte aligned.
-struct CellWorkspace {
-  GateVectors vectors;
-  bf16* scaled_gradient = nullptr;
-  float *dot_q = nullptr, *dot_k = nullptr, *anchors = nullptr, *anchor_dot = nullptr;
-  i64 floats = 0;
-
-  CellWorkspace(const Shape& shape, bool backward, float* memory) {
-    const i64 heads = static_cast<i64>(shape.sequences) * shape.heads, chunks = chunks_of(shape.tokens);
-    const i64 vector = heads * chunks * kChunk;
-    const auto take = [&](i64 count) {
-      float* at = memory ? memory + floats : nullptr;
-      floats += (count + 63) / 64 * 64;
-      return at;
-    };
-    vectors.read = take(vector);
-    vectors.write = take(vector);
-    vectors.query = take(vector);
-    vectors.key = take(vector);
-    vectors.max = take(vector);
-    vectors.segment = reinterpret_cast<int*>(take(vector));
-    vectors.decay = take(heads * chunks);
-    if (!backward) return;
-    const int width = scan_width(shape.v_dim), slices = slices_of(shape.qk_dim, width);
-    const i64 anchors_needed = inner_anchors(shape.tokens) + 1;
-    if (shape.normalize)
-      scaled_gradient = reinterpret_cast<bf16*>(
-          take((static_cast<i64>(shape.sequences) * shape.tokens * shape.heads * shape.v_dim + 1) / 2));
-    dot_q = take(slices * vector);
-    dot_k = take(slices * vector);
-    anchors = take(anchors_needed * heads * slices * slice_of(width) * width);
-    anchor_dot = take(anchors_needed * slices * heads);
-  }
-};
 
 struct CellTensors {
   Matrix q, k, v, h;

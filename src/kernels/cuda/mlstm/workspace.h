@@ -1,0 +1,80 @@
+#pragma once
+// Which kernel computes a cell, and how its workspace is carved up. Plain C++: `xlstm plan` reads it without a GPU.
+#include "kernels/cell.h"
+#include "kernels/cuda/mlstm/parameters.h"
+
+namespace xlstm::mlstm {
+
+// The smallest instantiated width that holds x, or 0.
+constexpr int kScanWidths[] = {64, 128, 192, 256, 384, 512};
+constexpr int scan_width(int dx) {
+  for (const int width : kScanWidths)
+    if (dx <= width) return width;
+  return 0;
+}
+constexpr int slice_of(int scan_width) { return scan_width > 256 ? 64 : 128; }
+constexpr int slices_of(int du, int scan_width) { return (du + slice_of(scan_width) - 1) / slice_of(scan_width); }
+
+// The next `count` floats, 256-byte aligned; null while measuring.
+inline float* take_floats(float* memory, i64& taken, i64 count) {
+  float* const at = memory ? memory + taken : nullptr;
+  taken += (count + 63) / 64 * 64;
+  return at;
+}
+
+// Memory of one call of the portable kernels.
+struct CellWorkspace {
+  GateVectors vectors;
+  bf16* scaled_gradient = nullptr;
+  float *dot_q = nullptr, *dot_k = nullptr, *anchors = nullptr, *anchor_dot = nullptr;
+  i64 floats = 0;
+
+  CellWorkspace(const Shape& shape, bool backward, float* memory) {
+    const i64 heads = static_cast<i64>(shape.sequences) * shape.heads, chunks = chunks_of(shape.tokens);
+    const i64 vector = heads * chunks * kChunk;
+    const auto take = [&](i64 count) { return take_floats(memory, floats, count); };
+    vectors.read = take(vector);
+    vectors.write = take(vector);
+    vectors.query = take(vector);
+    vectors.key = take(vector);
+    vectors.max = take(vector);
+    vectors.segment = reinterpret_cast<int*>(take(vector));
+    vectors.decay = take(heads * chunks);
+    if (!backward) return;
+    const int width = scan_width(shape.v_dim), slices = slices_of(shape.qk_dim, width);
+    const i64 anchors_needed = inner_anchors(shape.tokens) + 1;
+    if (shape.normalize)
+      scaled_gradient = reinterpret_cast<bf16*>(
+          take((static_cast<i64>(shape.sequences) * shape.tokens * shape.heads * shape.v_dim + 1) / 2));
+    dot_q = take(slices * vector);
+    dot_k = take(slices * vector);
+    anchors = take(anchors_needed * heads * slices * slice_of(width) * width);
+    anchor_dot = take(anchors_needed * slices * heads);
+  }
+};
+
+// Of the recurrent kernel: columns of u that one CTA takes; with a normaliser one of its lanes has n.
+constexpr int recurrent_columns(bool normalizer) { return normalizer ? 31 : 32; }
+constexpr int kWidestRecurrentHead = 1024;
+
+struct RecurrentWorkspace {
+  float *dot_q = nullptr, *dot_k = nullptr, *end_dot = nullptr;  // (tiles, B H, T) each, and (tiles, B H)
+  i64 tiles = 0, floats = 0;                                     // tiles: of K
+
+  RecurrentWorkspace(const Shape& shape, bool backward, float* memory) {
+    if (!backward) return;
+    const i64 heads = static_cast<i64>(shape.sequences) * shape.heads;
+    tiles = (shape.qk_dim + 31) / 32;
+    dot_q = take_floats(memory, floats, tiles * heads * shape.tokens);
+    dot_k = take_floats(memory, floats, tiles * heads * shape.tokens);
+    end_dot = take_floats(memory, floats, tiles * heads);
+  }
+};
+
+// The portable kernel multiplies bf16, in pieces of 16 bytes.
+constexpr bool portable_kernel_fits(DType type, i64 qk_dim, i64 v_dim) {
+  return type == DType::bf16 && qk_dim % 8 == 0 && v_dim % 8 == 0 && scan_width(static_cast<int>(qk_dim)) > 0 &&
+         scan_width(static_cast<int>(v_dim)) > 0;
+}
+
+}  // namespace xlstm::mlstm
