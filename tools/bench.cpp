@@ -66,22 +66,24 @@ struct StepTimes {
   }
 };
 
-StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg) {
-  const auto sizes = measure_training(cfg, best_cpu_isa());
-  TrainArenas arenas(sizes);
+StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg, const Machine& machine) {
+  const auto sizes = measure_training(cfg, machine.device());
+  TrainArenas arenas(sizes, machine.gpu());
   StepTimes times;
   times.planned_bytes = total_bytes(sizes);
-  Context ctx{.isa = best_cpu_isa(), .scratch = &arenas.scratch, .profile = &times.profile};
+  Context ctx = machine.context(arenas.scratch);
   TrainState state(arenas, cfg);
-  initialise(state.params, static_cast<std::uint64_t>(cfg.run.seed));
+  initialise(ctx, state.params, static_cast<std::uint64_t>(cfg.run.seed));
   TrainStep step(ctx, state, cfg);
   const TokenBatch batch = random_batch(cfg);
   for (i64 i = 0; i < o.warmup + o.steps; ++i) {
-    if (i == o.warmup) times.profile = {};
     const Timer timer;
     step.run(batch, 1e-4, i + 1);
     if (i >= o.warmup) times.seconds.push_back(timer.seconds());
   }
+  // Apart, because a GPU is stopped behind every op to see its time.
+  ctx.profile = &times.profile;
+  step.run(batch, 1e-4, o.warmup + o.steps + 1);
   return times;
 }
 
@@ -104,21 +106,22 @@ Json class_rows(const Profile& profile, i64 steps, double seconds_per_step, std:
 BenchResult bench_step(const StepOptions& o) {
   TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(o.out.threads > 0 ? o.out.threads : cfg.run.threads));
-  StepTimes times = time_steps(o, cfg);
+  const Machine machine(cfg.run);
+  StepTimes times = time_steps(o, cfg, machine);
   const double seconds = times.median();
   const double rate = static_cast<double>(cfg.tokens_per_step()) / seconds;
-  const double gemm = measure_gemm_flops(best_cpu_isa(), 0.5);
+  const double gemm = measure_gemm_flops(machine, 0.5);
   const double flops = training_flops_per_token(cfg.model, cfg.train.context_length);
   const i64 peak = peak_resident_bytes();
 
   BenchResult r;
-  r.text = fmt::format("{}: {} tokens per step, {} threads, {} steps\n", cfg.run.name, cfg.tokens_per_step(),
-                       max_threads(), o.steps);
+  r.text = fmt::format("{}: {} tokens per step, {}, {} steps\n", cfg.run.name, cfg.tokens_per_step(), machine.name(),
+                       o.steps);
   r.text +=
       fmt::format("{:.0f} tokens/s, {:.4f} s per step (median; {:.4f} - {:.4f}), {:.1f} % of GEMM peak ({:.0f} GF/s)\n",
                   rate, seconds, times.seconds.front(), times.seconds.back(), 100 * rate * flops / gemm, gemm / 1e9);
   r.text += fmt::format("memory: planned {}, peak resident {}\n", human_bytes(times.planned_bytes), human_bytes(peak));
-  const Json rows = class_rows(times.profile, o.steps, seconds, r.text);
+  const Json rows = class_rows(times.profile, 1, seconds, r.text);
   r.json = {{"bench", "step"},
             {"config", write_config(cfg)},
             {"tokens_per_second", rate},
@@ -128,6 +131,7 @@ BenchResult bench_step(const StepOptions& o) {
             {"mfu", rate * flops / gemm},
             {"gemm_flops", gemm},
             {"threads", max_threads()},
+            {"machine", describe_environment(machine.gpu())},
             {"classes", rows}};
   return r;
 }

@@ -9,6 +9,7 @@
 #include "model/init.h"
 #include "tools/bench.h"
 #include "train/checkpoint_store.h"
+#include "train/machine.h"
 #include "train/memory.h"
 
 namespace xlstm {
@@ -64,9 +65,10 @@ struct FreshFolder {
 
 BenchResult bench_checkpoint(const CheckpointBench& o) {
   const TrainConfig cfg = load_train_config(o.config, o.set);
-  TrainArenas arenas(measure_training(cfg, best_cpu_isa()));
+  TrainArenas arenas(measure_training(cfg, Device::cpu), nullptr);
   TrainState state(arenas, cfg);
-  initialise(state.params, 1);
+  Context ctx = Machine().context(arenas.scratch);
+  initialise(ctx, state.params, 1);
   const FreshFolder fresh(o.dir);
   const fs::path& dir = fresh.path;
   const CheckpointContent content{

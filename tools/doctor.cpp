@@ -59,15 +59,16 @@ Json find_program(const std::string& name) {
 std::string or_none(const Json& j) { return j.is_string() ? j.get<std::string>() : "not found"; }
 
 // What would make this machine faster or is missing, with what to do about it.
-Json advice() {
+Json advice(const Machine& machine) {
   Json lines = Json::array();
   if (best_cpu_isa() == CpuIsa::baseline)
     lines.push_back("no AVX-512: the kernels run with AVX2, at about half the speed per core");
   if (has_processor_flag("amx_bf16")) lines.push_back("this processor has AMX, which run.precision=f32 does not use");
-  if (gpus().empty())
-    lines.push_back("no NVIDIA driver is loaded; this build computes on the CPU in any case (run.device=cpu)");
-  else
-    lines.push_back("there is a GPU, but this build computes on the CPU alone (run.device=cpu)");
+  if (!has_gpu_back_end())
+    lines.push_back(gpus().empty() ? "no NVIDIA driver is loaded; this build computes on the CPU in any case"
+                                   : "there is a GPU, but this build computes on the CPU alone: scripts/build.sh cuda");
+  else if (!machine.gpu())
+    lines.push_back("this build could compute on a GPU, but there is none that it can use: see the line above");
   if (fs::space(".").available < (std::uintmax_t{5} << 30))
     lines.push_back(
         "less than 5 GiB of disk are free here; a checkpoint takes 12 bytes per parameter: see 'xlstm plan'");
@@ -79,9 +80,10 @@ Json advice() {
 
 void print_doctor(bool as_json) {
   set_threads(0);
-  Json j = describe_environment();
+  const Machine machine{RunConfig{}};
+  Json j = describe_environment(machine.gpu());
   const i64 memory = available_memory_bytes(), disk = static_cast<i64>(fs::space(".").available);
-  const double gemm = measure_gemm_flops(best_cpu_isa(), 0.5), copy = measure_copy_bytes(best_cpu_isa(), 0.3);
+  const double gemm = measure_gemm_flops(machine, 0.5), copy = measure_copy_bytes(machine, 0.3);
   j["processor_features"] = features();
   j["gpus"] = gpus();
   j["nvidia_driver"] = proc_value("/proc/driver/nvidia/version", "NVRM version:");
@@ -90,7 +92,7 @@ void print_doctor(bool as_json) {
   j["disk_available_bytes"] = disk;
   j["gemm_flops"] = gemm;
   j["copy_bytes_per_second"] = copy;
-  j["advice"] = advice();
+  j["advice"] = advice(machine);
 
   std::string text;
   const auto row = [&](const char* name, const std::string& value) { text += fmt::format("{:<18}{}\n", name, value); };
@@ -107,7 +109,8 @@ void print_doctor(bool as_json) {
   row("GPUs", gpu_names.empty() ? "none found" : gpu_names + "; driver " + j["nvidia_driver"].get<std::string>());
   row("CUDA compiler", or_none(j["nvcc"]));
   row("mpirun", or_none(j["mpirun"]));
-  row("matrix products", fmt::format("{:.0f} GF/s in f32 (measured)", gemm / 1e9));
+  row("computes on", machine.name());
+  row("matrix products", fmt::format("{:.0f} GF/s in {} (measured)", gemm / 1e9, machine.gpu() ? "bf16" : "f32"));
   row("memory copy", fmt::format("{:.1f} GB/s read and written (measured)", copy / 1e9));
   for (const Json& line : j["advice"]) row("note", line.get<std::string>());
   print_result(as_json, j, text);

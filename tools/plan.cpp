@@ -4,6 +4,7 @@
 #include "model/flops.h"
 #include "tools/commands.h"
 #include "train/hardware.h"
+#include "train/machine.h"
 #include "train/memory.h"
 
 namespace xlstm {
@@ -26,8 +27,8 @@ void print_plan(const Options& o) {
   if (!(o.gemm_gflops >= 0)) throw user_error("--gemm-gflops {}: expected a positive number", o.gemm_gflops);
   const TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(cfg.run.threads));
-  const std::vector<ArenaSize> sizes = measure_training(cfg, best_cpu_isa());
-  const double gemm = o.gemm_gflops > 0 ? o.gemm_gflops * 1e9 : measure_gemm_flops(best_cpu_isa(), 0.5);
+  const std::vector<ArenaSize> sizes = measure_training(cfg, planned_device(cfg.run));
+  const double gemm = o.gemm_gflops > 0 ? o.gemm_gflops * 1e9 : measure_gemm_flops(Machine(), 0.5);
   const double rate = expected_tokens_per_second(cfg, gemm);
   const double flops = training_flops_per_token(cfg.model, cfg.train.context_length);
   const double seconds = static_cast<double>(cfg.train.steps * cfg.tokens_per_step()) / rate;

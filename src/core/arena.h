@@ -39,6 +39,7 @@ class Arena {
   std::byte* base() const { return base_; }
   bool measuring() const { return base_ == nullptr; }
   const std::string& name() const { return name_; }
+  Device device() const { return device_; }
 
  private:
   std::string name_;

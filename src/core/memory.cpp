@@ -14,8 +14,12 @@
 
 namespace xlstm {
 
-Buffer::Buffer(i64 bytes) : bytes_(bytes) {
+Buffer::Buffer(i64 bytes, Gpu* gpu) : bytes_(bytes), gpu_(gpu) {
   if (bytes == 0) return;
+  if (gpu) {
+    data_ = gpu->allocate(bytes);
+    return;
+  }
   void* p = mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED)
     throw user_error("cannot get {} of memory: {} ('xlstm plan' shows where it would go)", human_bytes(bytes),
@@ -25,7 +29,10 @@ Buffer::Buffer(i64 bytes) : bytes_(bytes) {
 }
 
 Buffer::~Buffer() {
-  if (data_) munmap(data_, static_cast<std::size_t>(bytes_));
+  if (data_ && gpu_)
+    gpu_->release(data_);
+  else if (data_)
+    munmap(data_, static_cast<std::size_t>(bytes_));
 }
 
 i64 peak_resident_bytes() {

@@ -4,30 +4,34 @@
 #include <string>
 #include <utility>
 
-#include "core/tensor.h"
+#include "core/gpu.h"
 
 namespace xlstm {
 
-// Zeroed pages straight from the kernel, huge where it grants them. Throws UserError when the system has too little.
+// Zeroed pages straight from the kernel, huge where it grants them; or memory of a device. Throws UserError when there
+// is too little.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(i64 bytes);
+  explicit Buffer(i64 bytes, Gpu* gpu = nullptr);
   ~Buffer();
   Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)), gpu_(other.gpu_) {}
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(gpu_, other.gpu_);
     return *this;
   }
 
   std::byte* data() const { return data_; }
   i64 bytes() const { return bytes_; }
+  Device device() const { return gpu_ ? Device::cuda : Device::cpu; }
 
  private:
   std::byte* data_ = nullptr;
   i64 bytes_ = 0;
+  Gpu* gpu_ = nullptr;  // outlives the buffer
 };
 
 i64 peak_resident_bytes();     // of this process, so far

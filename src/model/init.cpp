@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "core/parallel.h"
 #include "core/random.h"
@@ -18,9 +19,10 @@ std::uint64_t name_key(const std::string& name) {
 }
 
 template <class T>
-void initialise_one(const ParamInfo& info, std::uint64_t seed) {
-  T* w = info.param.value.row<T>();
+void initialise_one(Context& ctx, const ParamInfo& info, std::uint64_t seed) {
   const i64 n = info.param.value.size();
+  std::vector<T> values(static_cast<std::size_t>(n));
+  T* const w = values.data();
   const Init init = info.init;
   const RandomStream random(seed, RandomUse::init, name_key(info.name));
   parallel_blocks(n, 1 << 15, [&](i64 begin, i64 end) {
@@ -38,6 +40,7 @@ void initialise_one(const ParamInfo& info, std::uint64_t seed) {
         break;
     }
   });
+  upload(ctx, info.param.value, w);
 }
 
 }  // namespace
@@ -48,12 +51,12 @@ Init wang_init(const ModelConfig& cfg) {
   return Init::normal(2.0 / (static_cast<double>(cfg.num_blocks) * std::sqrt(static_cast<double>(cfg.embedding_dim))));
 }
 
-void initialise(const ParamStore& params, std::uint64_t seed) {
+void initialise(Context& ctx, const ParamStore& params, std::uint64_t seed) {
   for (const ParamInfo& info : params.all()) {
     if (info.param.value.dtype == DType::f64)
-      initialise_one<double>(info, seed);
+      initialise_one<double>(ctx, info, seed);
     else
-      initialise_one<float>(info, seed);
+      initialise_one<float>(ctx, info, seed);
   }
 }
 

@@ -1,42 +1,41 @@
 #include "train/checkpoint_writer.h"
 
-#include <cstring>
-
 #include "core/log.h"
 
 namespace xlstm {
 
 namespace {
 
-Tensor copy_into(Arena& arena, const NamedTensor& from) {
-  const Tensor& t = from.value;
-  XL_CHECK(arena.measuring() || (t && t.device == Device::cpu), "'{}' must be in host memory", from.name);
-  const Tensor copy = arena.alloc(from.name, t.dtype, t.rows, t.cols);
-  if (arena.measuring()) return copy;
-  const i64 runs = t.dense() ? 1 : t.rows, bytes = t.bytes() / std::max<i64>(runs, 1);
-  for (i64 r = 0; r < runs; ++r)
-    std::memcpy(copy.data + r * bytes, t.data + r * t.row_stride * size_of(t.dtype), static_cast<std::size_t>(bytes));
-  return copy;
-}
-
-CheckpointContent copy_into(Arena& arena, const CheckpointContent& from) {
-  CheckpointContent copy{from.step, {}, {}, from.state};
-  arena.rewind(0);
-  for (const NamedTensor& t : from.params) copy.params.push_back({t.name, copy_into(arena, t), t.is_matrix});
-  for (const NamedTensor& t : from.optimizer) copy.optimizer.push_back({t.name, copy_into(arena, t), t.is_matrix});
-  return copy;
+Tensor place_in(Arena& arena, const NamedTensor& from) {
+  return arena.alloc(from.name, from.value.dtype, from.value.rows, from.value.cols);
 }
 
 }  // namespace
 
 i64 snapshot_bytes(const CheckpointContent& content) {
   Arena arena = Arena::measuring("snapshot");
-  copy_into(arena, content);
+  for (const auto* list : {&content.params, &content.optimizer})
+    for (const NamedTensor& t : *list) place_in(arena, t);
   return arena.peak();
 }
 
-CheckpointWriter::CheckpointWriter(fs::path dir, Rotation rotation, Arena snapshot)
-    : dir_(std::move(dir)), rotation_(rotation), snapshot_(std::move(snapshot)) {
+CheckpointContent CheckpointWriter::copy(const CheckpointContent& from) {
+  CheckpointContent content{from.step, {}, {}, from.state};
+  snapshot_.rewind(0);
+  const auto copy_all = [&](std::vector<NamedTensor>& to, const std::vector<NamedTensor>& all) {
+    for (const NamedTensor& t : all) {
+      XL_CHECK(t.value, "'{}' has no data", t.name);
+      to.push_back({t.name, place_in(snapshot_, t), t.is_matrix});
+      download(ctx_, to.back().value.data, t.value);
+    }
+  };
+  copy_all(content.params, from.params);
+  copy_all(content.optimizer, from.optimizer);
+  return content;
+}
+
+CheckpointWriter::CheckpointWriter(Context& ctx, fs::path dir, Rotation rotation, Arena snapshot)
+    : ctx_(ctx), dir_(std::move(dir)), rotation_(rotation), snapshot_(std::move(snapshot)) {
   make_directory(dir_);
   remove_leftovers(dir_);
 }
@@ -46,15 +45,15 @@ CheckpointWriter::~CheckpointWriter() { wait(); }
 void CheckpointWriter::save(const CheckpointContent& content) {
   const Timer blocked;
   wait();
-  CheckpointContent copy = copy_into(snapshot_, content);
+  CheckpointContent copied = copy(content);
   SaveReport report{.step = content.step, .seconds_blocked = blocked.seconds()};
-  under_way_ = std::async(std::launch::async, [this, report, copy = std::move(copy)]() mutable {
+  under_way_ = std::async(std::launch::async, [this, report, content = std::move(copied)]() mutable {
     const Timer writing;
     try {
-      report.bytes = save_checkpoint(dir_, copy, rotation_);
+      report.bytes = save_checkpoint(dir_, content, rotation_);
     } catch (const std::exception& e) {
       report.error = e.what();
-      log_error("checkpoint of step {} was NOT saved: {}; training goes on, the next save tries again", copy.step,
+      log_error("checkpoint of step {} was NOT saved: {}; training goes on, the next save tries again", content.step,
                 e.what());
     }
     report.seconds_writing = writing.seconds();
@@ -66,7 +65,8 @@ SaveReport CheckpointWriter::save_now(const CheckpointContent& content) {
   const Timer blocked;
   wait();
   SaveReport report{.step = content.step};
-  report.bytes = save_checkpoint(dir_, content, rotation_);
+  const bool on_device = !content.params.empty() && content.params[0].value.device != Device::cpu;
+  report.bytes = save_checkpoint(dir_, on_device ? copy(content) : content, rotation_);
   report.seconds_blocked = report.seconds_writing = blocked.seconds();
   last_error_.clear();
   return report;

@@ -3,7 +3,7 @@
 // disk, say) is logged and training goes on; the next save tries again.
 #include <future>
 
-#include "core/arena.h"
+#include "core/context.h"
 #include "train/checkpoint_store.h"
 
 namespace xlstm {
@@ -21,8 +21,8 @@ struct SaveReport {
 class CheckpointWriter {
  public:
   // Makes the folder, and clears it of what a killed process has left. `snapshot` holds snapshot_bytes() of host
-  // memory.
-  CheckpointWriter(fs::path dir, Rotation rotation, Arena snapshot);
+  // memory; tensors are read through `ctx`.
+  CheckpointWriter(Context& ctx, fs::path dir, Rotation rotation, Arena snapshot);
   ~CheckpointWriter();  // waits for the save under way
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
@@ -30,8 +30,8 @@ class CheckpointWriter {
   // Waits for the save before, copies, and returns; never throws for what the disk does.
   void save(const CheckpointContent& content);
 
-  // Saves from the tensors themselves and returns when all is on the disk. For the end of a run and for signals:
-  // throws UserError on failure.
+  // Saves without a copy, where the tensors are in host memory, and returns when all is on the disk. For the end of a
+  // run and for signals: throws UserError on failure.
   SaveReport save_now(const CheckpointContent& content);
 
   void wait();                                                        // for the save under way
@@ -40,7 +40,9 @@ class CheckpointWriter {
 
  private:
   void collect();  // the result of a save that has ended
+  CheckpointContent copy(const CheckpointContent& from);
 
+  Context& ctx_;
   fs::path dir_;
   Rotation rotation_;
   Arena snapshot_;

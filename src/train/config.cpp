@@ -72,17 +72,11 @@ void TrainConfig::resolve() {
   resolve_batch(*this);
 }
 
-void TrainConfig::check_trainable_here() const {
-  if (run.device == DeviceChoice::cuda) throw user_error("run.device: cuda is not part of this build; use auto or cpu");
-  if (run.precision == Precision::bf16) throw user_error("run.precision: bf16 is not available on the CPU; use f32");
-}
-
 TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments) {
   ConfigTree tree = ConfigTree::from_file(path);
   for (const std::string& assignment : assignments) tree.set(assignment);
   TrainConfig config = read_config<TrainConfig>(tree);
   config.resolve();
-  config.check_trainable_here();
   return config;
 }
 

@@ -22,13 +22,15 @@ struct RunConfig {
   i64 seed = 1;
   DeviceChoice device = DeviceChoice::automatic;
   Precision precision = Precision::f32;
-  i64 threads = 0;  // 0 = every usable core
+  CellKernel cell_kernel = CellKernel::automatic;  // on a GPU
+  i64 threads = 0;                                 // 0 = every usable core
 };
 void visit(auto& v, RunConfig& c) {
   v("name", c.name);
   v("seed", c.seed);
   v("device", c.device);
   v("precision", c.precision);
+  v("cell_kernel", c.cell_kernel);
   v("threads", c.threads);
 }
 
@@ -117,9 +119,6 @@ struct TrainConfig {
 
   // Fills in what 0 leaves open, and refuses what does not fit together (UserError naming the keys).
   void resolve();
-  // Refuses what this build or machine cannot train with. A model that was trained elsewhere can still be read here.
-  void check_trainable_here() const;
-
   i64 micro_batches() const { return train.batch_size / train.micro_batch_size; }  // of one update
   i64 micro_batches_per_slot() const { return micro_batches() / parallel.reduction_slots; }
   i64 micro_batch_rows() const { return train.micro_batch_size * train.context_length; }
@@ -139,7 +138,7 @@ void visit(auto& v, TrainConfig& c) {
   v("log", c.log);
 }
 
-// From a YAML file and `--set key=value` assignments, resolved, and checked to be trainable here.
+// From a YAML file and `--set key=value` assignments, resolved.
 TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments);
 
 }  // namespace xlstm

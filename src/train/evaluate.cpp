@@ -88,19 +88,20 @@ std::optional<Evaluation> evaluate(const LoadedModel& loaded, const Dataset& dat
     Tensor losses;
   };
   Buffer buffer;
-  const Memory m = allocate_planned(buffer, "evaluation", [&](Arena& a) {
+  const Memory m = allocate_planned(buffer, "evaluation", loaded.machine().gpu(), [&](Arena& a) {
     return Memory{.in = {.ids = a.alloc("ids", DType::i32, rows, 1),
                          .targets = a.alloc("targets", DType::i32, rows, 1),
                          .seq = {batch, length, a.alloc("starts", DType::i32, rows, 1)}},
                   .saved = loaded.model().plan_forward(a, DType::f32, rows),
                   .losses = a.alloc("losses", DType::f32, rows, 1)};
   });
-  Arena measured = Arena::measuring("scratch");
-  Context dry{.scratch = &measured};
+  const Machine& machine = loaded.machine();
+  Arena measured = Arena::measuring("scratch", machine.device());
+  Context dry = machine.context(measured);
   loaded.model().forward(dry, m.losses, m.in, m.saved);
-  const Buffer scratch_buffer(std::max<i64>(measured.peak(), 1));
-  Arena scratch("scratch", scratch_buffer.data(), measured.peak());
-  Context ctx{.isa = best_cpu_isa(), .scratch = &scratch};
+  const Buffer scratch_buffer(std::max<i64>(measured.peak(), 1), machine.gpu());
+  Arena scratch("scratch", scratch_buffer.data(), measured.peak(), machine.device());
+  Context ctx = machine.context(scratch);
   return evaluate({ctx, loaded.model(), m.saved, m.in, m.losses}, data, options);
 }
 

@@ -81,16 +81,19 @@ class Generation {
     const i64 count = static_cast<i64>(prompts.size());
     i64 longest = 0;
     for (const auto& prompt : prompts) longest = std::max(longest, static_cast<i64>(prompt.size()));
-    memory_ = allocate_planned(buffer_, "generation", [&](Arena& a) { return plan_memory(a, model_, count, longest); });
+    const Machine& machine = loaded.machine();
+    ctx_ = machine.context(scratch_);
+    memory_ = allocate_planned(buffer_, "generation", machine.gpu(),
+                               [&](Arena& a) { return plan_memory(a, model_, count, longest); });
 
-    Arena scratch = Arena::measuring("scratch");
-    Context dry{.scratch = &scratch};
+    Arena scratch = Arena::measuring("scratch", machine.device());
+    Context dry = machine.context(scratch);
     model_.prefill(dry, memory_.logits.slice_rows(0, 1), memory_.prompt.ids, memory_.prompt.seq,
                    prefill_activations(memory_.prompt.ids.rows), memory_.next_state, memory_.one_state);
     model_.step(dry, memory_.logits, memory_.token.ids, memory_.token.seq, memory_.token_saved, memory_.state);
-    scratch_buffer_ = Buffer(std::max<i64>(scratch.peak(), 1));
-    scratch_ = Arena("scratch", scratch_buffer_.data(), scratch.peak());
-    ctx_ = {.isa = best_cpu_isa(), .scratch = &scratch_};
+    scratch_buffer_ = Buffer(std::max<i64>(scratch.peak(), 1), machine.gpu());
+    scratch_ = Arena("scratch", scratch_buffer_.data(), scratch.peak(), machine.device());
+    ctx_ = machine.context(scratch_);
   }
 
   GenerateReport run(const std::function<void(std::size_t, int)>& on_token) {
@@ -123,11 +126,14 @@ class Generation {
       const i64 length = std::min(total - at, kPrefillTokens);
       const Tensor ids = memory_.prompt.ids.slice_rows(0, length),
                    starts = memory_.prompt.seq.starts.slice_rows(0, length);
-      for (i64 t = 0; t < length; ++t) {
-        *ids.row<std::int32_t>(t) = prompt[static_cast<std::size_t>(at + t)];
+      std::vector<std::int32_t> piece, opens;
+      for (i64 t = at; t < at + length; ++t) {
+        piece.push_back(prompt[static_cast<std::size_t>(t)]);
         // As in training: the state is dropped at the first token and at every document's end token.
-        *starts.row<std::int32_t>(t) = at + t == 0 || prompt[static_cast<std::size_t>(at + t)] == eod_id_;
+        opens.push_back(t == 0 || piece.back() == eod_id_);
       }
+      upload(ctx_, ids, piece.data());
+      upload(ctx_, starts, opens.data());
       model_.prefill(ctx_, memory_.logits.slice_rows(row, row + 1), ids, {1, length, starts},
                      prefill_activations(length), *after, *before);
       before = after;
@@ -138,23 +144,28 @@ class Generation {
   }
 
   LanguageModel::Saved prefill_activations(i64 length) const {
-    Arena arena("prefill", memory_.prompt_area.data, memory_.prompt_area.bytes());
+    Arena arena("prefill", memory_.prompt_area.data, memory_.prompt_area.bytes(), ctx_.device);
     return model_.plan_forward(arena, DType::f32, length);
   }
 
   // Draws a token for every prompt that goes on, and puts it where step() reads it.
   i64 draw(i64 position, std::vector<bool>& ended, const std::function<void(std::size_t, int)>& on_token) {
     i64 drawn = 0;
+    logits_.resize(static_cast<std::size_t>(memory_.logits.size()));
+    ids_.resize(prompts_.size());
+    starts_.resize(prompts_.size());
+    download(ctx_, logits_.data(), memory_.logits);
     for (std::size_t p = 0; p < prompts_.size(); ++p) {
       if (ended[p]) continue;
-      const i64 row = static_cast<i64>(p);
-      const int id = sampler_.sample(memory_.logits.row<float>(row), p, static_cast<std::uint64_t>(position));
-      *memory_.token.ids.row<std::int32_t>(row) = id;
-      *memory_.token.seq.starts.row<std::int32_t>(row) = id == eod_id_;
+      const float* const row = logits_.data() + static_cast<i64>(p) * memory_.logits.cols;
+      const int id = ids_[p] = sampler_.sample(row, p, static_cast<std::uint64_t>(position));
+      starts_[p] = id == eod_id_;
       ended[p] = id == eod_id_ && !cfg_.endless;
       ++drawn;
       on_token(p, id);
     }
+    upload(ctx_, memory_.token.ids, ids_.data());
+    upload(ctx_, memory_.token.seq.starts, starts_.data());
     return drawn;
   }
 
@@ -165,6 +176,8 @@ class Generation {
   Sampler sampler_;
   Buffer buffer_, scratch_buffer_;
   Memory memory_;
+  std::vector<float> logits_;
+  std::vector<std::int32_t> ids_, starts_;  // of the next token, as step() reads them
   Arena scratch_ = Arena::measuring("scratch");
   Context ctx_;
 };

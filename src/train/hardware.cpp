@@ -16,21 +16,27 @@ namespace xlstm {
 namespace {
 
 // Random values: matrix units run faster on zeros than on real data.
-void fill_random(Tensor t, std::uint64_t which) {
+std::vector<float> random_floats(i64 n, std::uint64_t which) {
   const RandomStream random(1, RandomUse::bench, which);
-  float* p = t.row<float>();
-  for (i64 i = 0; i < t.size(); ++i) p[i] = static_cast<float>(random.uniform(static_cast<std::uint64_t>(i)) - 0.5);
+  std::vector<float> out(static_cast<std::size_t>(n));
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(random.uniform(i) - 0.5);
+  return out;
 }
 
 // The best of several repetitions that together take about `seconds`.
 template <class F>
-double best_seconds(double seconds, F&& work) {
+double best_seconds(const Machine& machine, double seconds, F&& work) {
+  const auto wait = [&] {
+    if (machine.gpu()) machine.gpu()->synchronize();
+  };
   work();
+  wait();
   double best = 1e300;
   const Timer total;
   do {
     const Timer one;
     work();
+    wait();
     best = std::min(best, one.seconds());
   } while (total.seconds() < seconds);
   return best;
@@ -38,32 +44,53 @@ double best_seconds(double seconds, F&& work) {
 
 }  // namespace
 
-double measure_gemm_flops(CpuIsa isa, double seconds) {
-  constexpr i64 m = 1024, n = 1024, k = 1024;
-  Buffer memory(3 * m * n * 4);
-  Arena arena("gemm", memory.data(), memory.bytes()), scratch("none", memory.data(), 0);
-  const Tensor a = arena.alloc("a", DType::f32, m, k), b = arena.alloc("b", DType::f32, n, k),
-               c = arena.alloc("c", DType::f32, m, n);
-  fill_random(a, 0);
-  fill_random(b, 1);
-  Context ctx{.isa = isa, .scratch = &scratch};
-  return 2.0 * m * n * k / best_seconds(seconds, [&] { ops::matmul(ctx, c, a, b, {.transpose_b = true}); });
+// A GPU is measured by the type and size that its tensor cores are made for.
+double measure_gemm_flops(const Machine& machine, double seconds) {
+  const bool gpu = machine.gpu() != nullptr;
+  const i64 n = gpu && machine.gpu()->info().multiprocessors > 1 ? 8192 : gpu ? 64 : 1024;
+  const DType type = gpu ? DType::bf16 : DType::f32;
+  Buffer memory(5 * n * n * size_of(DType::f32), machine.gpu());
+  Arena arena("gemm", memory.data(), memory.bytes(), machine.device());
+  Context ctx = machine.context(arena);
+  const auto tensor = [&](std::uint64_t which) {
+    const Tensor single = arena.alloc("f32", DType::f32, n, n);
+    upload(ctx, single, random_floats(n * n, which).data());
+    if (type == DType::f32) return single;
+    const Tensor half = arena.alloc("bf16", type, n, n);
+    ops::copy(ctx, half, single);
+    return half;
+  };
+  const Tensor a = tensor(0), b = tensor(1), c = arena.alloc("c", type, n, n);
+  const double flops = 2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n);
+  return flops / best_seconds(machine, seconds, [&] { ops::matmul(ctx, c, a, b, {.transpose_b = true}); });
 }
 
-double measure_copy_bytes(CpuIsa isa, double seconds) {
-  constexpr i64 n = i64{1} << 26;
-  Buffer from(n), to(n);
-  Arena scratch("none", from.data(), 0);
-  const Tensor x = make_tensor(from.data(), DType::f32, 1024, n / 4096),
-               y = make_tensor(to.data(), DType::f32, 1024, n / 4096);
-  Context ctx{.isa = isa, .scratch = &scratch};
+double measure_copy_bytes(const Machine& machine, double seconds) {
+  const i64 n = machine.gpu() ? i64{1} << 30 : i64{1} << 26;
+  Buffer from(n, machine.gpu()), to(n, machine.gpu());
+  Arena source("source", from.data(), n, machine.device()), target("target", to.data(), n, machine.device());
+  const Tensor x = source.alloc("x", DType::f32, 1024, n / 4096), y = target.alloc("y", DType::f32, 1024, n / 4096);
+  Context ctx = machine.context(source);
   ops::fill(ctx, x, 1);
-  return 2.0 * n / best_seconds(seconds, [&] { ops::copy(ctx, y, x); });
+  return 2.0 * static_cast<double>(n) / best_seconds(machine, seconds, [&] { ops::copy(ctx, y, x); });
 }
 
 std::string program_version() { return "xlstm " XLSTM_VERSION; }
 
-Json describe_environment() {
+namespace {
+
+Json describe(const GpuInfo& info) {
+  return {{"name", info.name},
+          {"architecture", fmt::format("sm_{}", info.architecture)},
+          {"multiprocessors", info.multiprocessors},
+          {"memory_bytes", info.memory_bytes},
+          {"driver", info.driver},
+          {"runtime", info.runtime}};
+}
+
+}  // namespace
+
+Json describe_environment(const Gpu* gpu) {
   char host[256] = {};
   gethostname(host, sizeof host - 1);
   utsname system{};
@@ -79,7 +106,7 @@ Json describe_environment() {
           {"instruction_set", name_of(best_cpu_isa())},
           {"memory_available_bytes", available_memory_bytes()},
           {"onednn", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch)},
-          {"cuda", nullptr},
+          {"cuda", gpu ? describe(gpu->info()) : Json(nullptr)},
           {"mpi", nullptr}};
 }
 

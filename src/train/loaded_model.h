@@ -1,7 +1,9 @@
 #pragma once
 // A trained model without its optimizer, for evaluation and generation.
 #include <memory>
+#include <optional>
 
+#include "train/machine.h"
 #include "train/memory.h"
 
 namespace xlstm {
@@ -9,10 +11,12 @@ namespace xlstm {
 class LoadedModel {
  public:
   // `path`: a run directory, its checkpoints folder or one checkpoint; the newest whole one is taken.
-  explicit LoadedModel(const fs::path& path);
+  // On the device that the run's config asks for, or `device`.
+  explicit LoadedModel(const fs::path& path, std::optional<DeviceChoice> device = std::nullopt);
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 
+  const Machine& machine() const { return machine_; }
   const TrainConfig& config() const { return cfg_; }
   const LanguageModel& model() const { return *model_; }
   i64 step() const { return step_; }
@@ -22,6 +26,7 @@ class LoadedModel {
 
  private:
   TrainConfig cfg_;
+  Machine machine_;
   Buffer memory_;
   Arena values_, no_grads_;
   std::unique_ptr<ParamStore> params_;
@@ -33,11 +38,11 @@ class LoadedModel {
 
 // One buffer that holds what `plan` allocates: plan(arena) runs on a measuring arena first, then on the real one.
 template <class Plan>
-auto allocate_planned(Buffer& buffer, const char* name, Plan&& plan) {
-  Arena measure = Arena::measuring(name);
+auto allocate_planned(Buffer& buffer, const char* name, Gpu* gpu, Plan&& plan) {
+  Arena measure = Arena::measuring(name, gpu ? Device::cuda : Device::cpu);
   plan(measure);
-  buffer = Buffer(std::max<i64>(measure.peak(), 1));
-  Arena real(name, buffer.data(), measure.peak());
+  buffer = Buffer(std::max<i64>(measure.peak(), 1), gpu);
+  Arena real(name, buffer.data(), measure.peak(), buffer.device());
   return plan(real);
 }
 

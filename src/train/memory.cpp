@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "train/checkpoint_writer.h"
+#include "train/machine.h"
 #include "train/step.h"
 
 namespace xlstm {
@@ -17,18 +18,18 @@ void plan_snapshot(Arena& arena, const TrainState& state) {
 
 }  // namespace
 
-TrainArenas::TrainArenas()
-    : parameters(Arena::measuring("parameters")),
-      gradients(Arena::measuring("gradients")),
-      slots(Arena::measuring("gradient slots")),
-      optimizer(Arena::measuring("optimizer moments")),
-      activations(Arena::measuring("activations")),
-      recompute(Arena::measuring("recomputed activations")),
-      scratch(Arena::measuring("scratch")),
-      tokens(Arena::measuring("tokens and losses")),
+TrainArenas::TrainArenas(Device device)
+    : parameters(Arena::measuring("parameters", device)),
+      gradients(Arena::measuring("gradients", device)),
+      slots(Arena::measuring("gradient slots", device)),
+      optimizer(Arena::measuring("optimizer moments", device)),
+      activations(Arena::measuring("activations", device)),
+      recompute(Arena::measuring("recomputed activations", device)),
+      scratch(Arena::measuring("scratch", device)),
+      tokens(Arena::measuring("tokens and losses", device)),
       snapshot(Arena::measuring("checkpoint snapshot")) {}
 
-TrainArenas TrainArenas::measuring() { return TrainArenas(); }
+TrainArenas TrainArenas::measuring(Device device) { return TrainArenas(device); }
 
 std::array<Arena*, 9> TrainArenas::all() {
   return {&parameters, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
@@ -38,19 +39,20 @@ std::array<const Arena*, 9> TrainArenas::all() const {
   return {&parameters, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
 }
 
-TrainArenas::TrainArenas(const std::vector<ArenaSize>& sizes) : TrainArenas() {
+TrainArenas::TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu)
+    : TrainArenas(gpu ? Device::cuda : Device::cpu) {
   const auto arenas = all();
-  XL_CHECK(sizes.size() == arenas.size(), "{} sizes for {} arenas", sizes.size(), arenas.size());
   for (std::size_t i = 0; i < arenas.size(); ++i) {
     // An empty arena still needs an address: without one it would be a measuring arena.
-    buffers_.emplace_back(std::max<i64>(sizes[i].bytes, 1));
-    *arenas[i] = Arena(sizes[i].name, buffers_.back().data(), sizes[i].bytes);
+    const ArenaSize& size = sizes.at(i);
+    buffers_.emplace_back(std::max<i64>(size.bytes, 1), size.device == Device::cuda ? gpu : nullptr);
+    *arenas[i] = Arena(size.name, buffers_.back().data(), size.bytes, size.device);
   }
 }
 
 std::vector<ArenaSize> TrainArenas::sizes() const {
   std::vector<ArenaSize> out;
-  for (const Arena* arena : all()) out.push_back({arena->name(), arena->peak()});
+  for (const Arena* arena : all()) out.push_back({arena->name(), arena->peak(), arena->device()});
   return out;
 }
 
@@ -97,18 +99,25 @@ std::vector<Tensor> TrainState::plan_slots(Arena& arena, const TrainConfig& cfg,
   return partials;
 }
 
-std::vector<ArenaSize> measure_training(const TrainConfig& cfg, CpuIsa isa) {
-  TrainArenas arenas = TrainArenas::measuring();
+std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device) {
+  TrainArenas arenas = TrainArenas::measuring(device);
   TrainState state(arenas, cfg);
   plan_snapshot(arenas.snapshot, state);
-  Context dry{.isa = isa, .scratch = &arenas.scratch};
+  Context dry = dry_context(cfg, arenas.scratch, device);
   TrainStep(dry, state, cfg).dry_run();
-  return arenas.sizes();
+  std::vector<ArenaSize> sizes = arenas.sizes();
+  if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});
+  return sizes;
 }
 
 i64 total_bytes(const std::vector<ArenaSize>& sizes) {
+  return total_bytes(sizes, Device::cpu) + total_bytes(sizes, Device::cuda);
+}
+
+i64 total_bytes(const std::vector<ArenaSize>& sizes, Device device) {
   i64 total = 0;
-  for (const ArenaSize& size : sizes) total += size.bytes;
+  for (const ArenaSize& size : sizes)
+    if (size.device == device) total += size.bytes;
   return total;
 }
 

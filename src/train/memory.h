@@ -16,20 +16,22 @@ namespace xlstm {
 struct ArenaSize {
   std::string name;
   i64 bytes = 0;
+  Device device = Device::cpu;
 };
 
 // One set of arenas, measuring or real.
 class TrainArenas {
  public:
-  static TrainArenas measuring();
-  explicit TrainArenas(const std::vector<ArenaSize>& sizes);
+  static TrainArenas measuring(Device device);
+  TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu);
 
   std::vector<ArenaSize> sizes() const;  // the peaks so far
 
-  Arena parameters, gradients, slots, optimizer, activations, recompute, scratch, tokens, snapshot;
+  Arena parameters, gradients, slots, optimizer, activations, recompute, scratch, tokens;
+  Arena snapshot;  // host memory
 
  private:
-  TrainArenas();
+  explicit TrainArenas(Device device);
   std::array<Arena*, 9> all();
   std::array<const Arena*, 9> all() const;
   std::vector<Buffer> buffers_;
@@ -59,7 +61,8 @@ struct TrainState {
 };
 
 // The exact memory bill, without allocating any of it.
-std::vector<ArenaSize> measure_training(const TrainConfig& cfg, CpuIsa isa);
+std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device);
 i64 total_bytes(const std::vector<ArenaSize>& sizes);
+i64 total_bytes(const std::vector<ArenaSize>& sizes, Device device);
 
 }  // namespace xlstm

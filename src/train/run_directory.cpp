@@ -79,7 +79,7 @@ void RunDirectory::keep_config(const TrainConfig& cfg) const {
   if (!fs::exists(file)) write_file_atomically(file, write_config(cfg));
 }
 
-void RunDirectory::add_environment(const std::vector<std::string>& command_line) {
+void RunDirectory::add_environment(const std::vector<std::string>& command_line, const Gpu* gpu) {
   const fs::path file = path_ / "environment.json";
   Json starts = Json::array();
   if (fs::exists(file)) try {
@@ -87,7 +87,7 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line)
     } catch (const std::exception& e) {
       log_warning("{} cannot be read and is written anew", file.string());
     }
-  Json entry = describe_environment();
+  Json entry = describe_environment(gpu);
   entry["time"] = utc_now();
   entry["command"] = command_line;
   starts.push_back(entry);

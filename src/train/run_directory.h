@@ -21,8 +21,9 @@ class RunDirectory {
   fs::path metrics() const { return path_ / "metrics.jsonl"; }
   fs::path tokenizer() const { return path_ / "tokenizer.model"; }
 
-  void keep_config(const TrainConfig& cfg) const;                      // as the first start resolved it
-  void add_environment(const std::vector<std::string>& command_line);  // one entry per start of the program
+  void keep_config(const TrainConfig& cfg) const;  // as the first start resolved it
+  void add_environment(const std::vector<std::string>& command_line,
+                       const Gpu* gpu);  // one entry per start of the program
   void keep_tokenizer(const fs::path& model, const std::string& sha256);
 
  private:

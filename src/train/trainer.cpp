@@ -36,14 +36,19 @@ std::optional<Dataset> open_validation(const TrainConfig& cfg, const Dataset& tr
   return data;
 }
 
-std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg) {
-  std::vector<ArenaSize> sizes = measure_training(cfg, best_cpu_isa());
-  if (const i64 available = available_memory_bytes(); total_bytes(sizes) > available)
-    throw user_error(
-        "this run needs {} and {} are available; lower train.micro_batch_size, or set train.recompute=block ('xlstm "
-        "plan' "
-        "shows the bill)",
-        human_bytes(total_bytes(sizes)), human_bytes(available));
+std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine) {
+  std::vector<ArenaSize> sizes = measure_training(cfg, machine.device());
+  const auto require = [&](const char* where, i64 needed, i64 available) {
+    if (needed > available)
+      throw user_error(
+          "this run needs {} of {} and {} are available; lower train.micro_batch_size, or set train.recompute=block "
+          "('xlstm plan' shows the bill)",
+          human_bytes(needed), where, human_bytes(available));
+  };
+  require("memory", total_bytes(sizes, Device::cpu), available_memory_bytes());
+  // The workspace of the library, which is part of the plan, has been taken already.
+  if (machine.gpu())
+    require("GPU memory", total_bytes(sizes, Device::cuda), machine.gpu()->available_bytes() + Gpu::kWorkspaceBytes);
   return sizes;
 }
 
@@ -53,25 +58,25 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
     : cfg_((set_threads(static_cast<int>(cfg.run.threads)), cfg)),
       train_data_(open_dataset(cfg_.data.train, "data.train", "train", cfg_)),
       validation_data_(open_validation(cfg_, train_data_)),
-      sizes_(plan_within_memory(cfg_)),
+      machine_(cfg_.run),
+      sizes_(plan_within_memory(cfg_, machine_)),
       dir_(run_dir, cfg_),
-      arenas_(sizes_),
-      ctx_{.isa = best_cpu_isa(), .scratch = &arenas_.scratch},
+      arenas_(sizes_, machine_.gpu()),
+      ctx_(machine_.context(arenas_.scratch)),
       state_(arenas_, cfg_),
       step_(ctx_, state_, cfg_),
-      writer_(dir_.checkpoints(), {.keep = cfg_.checkpoint.keep, .keep_every = cfg_.checkpoint.keep_every},
+      writer_(ctx_, dir_.checkpoints(), {.keep = cfg_.checkpoint.keep, .keep_every = cfg_.checkpoint.keep_every},
               arenas_.snapshot),
       flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)),
-      gemm_peak_(measure_gemm_flops(ctx_.isa, 0.15)) {
-  log_info("{}: {} parameters, {} of memory, {} tokens per step, {} threads ({}), GEMM peak {:.0f} GF/s",
-           dir_.path().string(), human_count(static_cast<double>(state_.params.count())),
-           human_bytes(total_bytes(sizes_)), cfg_.tokens_per_step(), max_threads(), name_of(ctx_.isa),
-           gemm_peak_ / 1e9);
+      gemm_peak_(measure_gemm_flops(machine_, 0.15)) {
+  log_info("{}: {} parameters, {} of memory, {} tokens per step, {}, GEMM peak {:.0f} GF/s", dir_.path().string(),
+           human_count(static_cast<double>(state_.params.count())), human_bytes(total_bytes(sizes_)),
+           cfg_.tokens_per_step(), machine_.name(), gemm_peak_ / 1e9);
   resume();
   loader_ = open_train_loader();
   dir_.keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
   dir_.keep_config(cfg_);
-  dir_.add_environment(command_line);
+  dir_.add_environment(command_line, machine_.gpu());
   log_ = std::make_unique<RunLog>(dir_.metrics(), at_.step, cfg_.train.steps, cfg_.log.every);
 }
 
@@ -83,14 +88,18 @@ std::unique_ptr<Loader> Trainer::open_train_loader() const {
 }
 
 void Trainer::resume() {
-  const LoadTarget target{.params = state_.named_params(),
-                          .optimizer = state_.named_moments(),
+  Arena staging = arenas_.snapshot;  // nothing is being saved yet
+  const HostTwins params(state_.named_params(), staging), moments(state_.named_moments(), staging);
+  const LoadTarget target{.params = params.host(),
+                          .optimizer = moments.host(),
                           .check_state = [this](const Json& state) { check_resumed(state); }};
   const auto loaded = load_newest_checkpoint(dir_.checkpoints(), target);
   if (!loaded) {
-    initialise(state_.params, static_cast<std::uint64_t>(cfg_.run.seed));
+    initialise(ctx_, state_.params, static_cast<std::uint64_t>(cfg_.run.seed));
     return;
   }
+  params.upload(ctx_);
+  moments.upload(ctx_);
   const fs::path file = loaded->folder / "state.json";
   at_ = {.step = loaded->step,
          .updates = json_field<i64>(loaded->state, "updates", file),

@@ -5,6 +5,7 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "train/checkpoint_writer.h"
+#include "train/machine.h"
 #include "train/memory.h"
 #include "train/run_directory.h"
 #include "train/run_log.h"
@@ -53,6 +54,7 @@ class Trainer {
   TrainConfig cfg_;
   Dataset train_data_;
   std::optional<Dataset> validation_data_;
+  Machine machine_;
   std::vector<ArenaSize> sizes_;
   RunDirectory dir_;
   TrainArenas arenas_;

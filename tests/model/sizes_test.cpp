@@ -44,7 +44,8 @@ struct Initialised {
     values = Arena("values", memory.data(), measured.peak());
     params = std::make_unique<ParamStore>(values, grads, DType::f32);
     model = std::make_unique<LanguageModel>(*params, cfg);
-    initialise(*params, 1);
+    Context ctx{.scratch = &values};
+    initialise(ctx, *params, 1);
   }
   double norm() const {
     double sum = 0;

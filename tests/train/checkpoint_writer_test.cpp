@@ -18,10 +18,12 @@ struct CheckpointWriterTest : TemporaryFolder {
   SmallRun run{64};
   Buffer memory{snapshot_bytes(run.at_step(0))};
   Arena snapshot() { return {"snapshot", memory.data(), memory.bytes()}; }
+  Arena scratch{"scratch", memory.data(), 0};
+  Context ctx{.scratch = &scratch};
 };
 
 TEST_F(CheckpointWriterTest, SavesWhatTheTensorsHeldWhenItWasAsked) {
-  CheckpointWriter writer(dir / "checkpoints", {.keep = 2}, snapshot());
+  CheckpointWriter writer(ctx, dir / "checkpoints", {.keep = 2}, snapshot());
   for (i64 step = 1; step <= 4; ++step) {
     writer.save(run.at_step(step));
     run.params.fill(77);  // training goes on at once
@@ -46,12 +48,12 @@ TEST_F(CheckpointWriterTest, SavesWhatTheTensorsHeldWhenItWasAsked) {
 
 TEST_F(CheckpointWriterTest, TheSnapshotIsAsLargeAsItWasPlanned) {
   Buffer small(memory.bytes() - 1);
-  CheckpointWriter writer(dir, {}, Arena("snapshot", small.data(), memory.bytes() - 1));
+  CheckpointWriter writer(ctx, dir, {}, Arena("snapshot", small.data(), memory.bytes() - 1));
   EXPECT_THROW(writer.save(run.at_step(1)), Error);
 }
 
 TEST_F(CheckpointWriterTest, AFullDiskDoesNotStopTrainingAndTheNextSaveWorks) {
-  CheckpointWriter writer(dir, {}, snapshot());
+  CheckpointWriter writer(ctx, dir, {}, snapshot());
   writer.save(run.at_step(1));
   writer.wait();
   {
@@ -71,7 +73,7 @@ TEST_F(CheckpointWriterTest, AFullDiskDoesNotStopTrainingAndTheNextSaveWorks) {
 
 // The same with a limit that the kernel imposes, in place of the hook.
 TEST_F(CheckpointWriterTest, AFileSizeLimitIsReportedAndLeavesNothing) {
-  CheckpointWriter writer(dir, {}, snapshot());
+  CheckpointWriter writer(ctx, dir, {}, snapshot());
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -96,7 +98,7 @@ TEST_F(CheckpointWriterTest, AFileSizeLimitIsReportedAndLeavesNothing) {
 
 TEST_F(CheckpointWriterTest, ANewWriterClearsWhatAKilledOneLeft) {
   fs::create_directories(dir / "step_00000001.tmp-write");
-  const CheckpointWriter writer(dir, {}, snapshot());
+  const CheckpointWriter writer(ctx, dir, {}, snapshot());
   EXPECT_TRUE(fs::is_empty(dir));
 }
 

@@ -70,10 +70,10 @@ TEST(ReductionSlots, AreSummedInAFixedTree) {
   const Dataset data = Dataset::open(cfg.data.train);
 
   const auto gradients = [&](const TrainConfig& c, i64 first_sequence) {
-    TrainArenas arenas(measure_training(c, best_cpu_isa()));
+    TrainArenas arenas(measure_training(c, Device::cpu), nullptr);
     Context ctx{.isa = best_cpu_isa(), .scratch = &arenas.scratch};
     TrainState state(arenas, c);
-    initialise(state.params, 1);
+    initialise(ctx, state.params, 1);
     TrainStep step(ctx, state, c);
     Loader loader(data, {.context_length = 24, .batch_size = c.train.batch_size, .first_sequence = first_sequence});
     TokenBatch batch;
@@ -100,11 +100,11 @@ TEST(Memory, PlannedIsAllocatedIsUsed) {
     TrainConfig cfg = tiny_run();
     cfg.train.recompute = policy;
     cfg.resolve();
-    const std::vector<ArenaSize> planned = measure_training(cfg, best_cpu_isa());
-    TrainArenas arenas(planned);
+    const std::vector<ArenaSize> planned = measure_training(cfg, Device::cpu);
+    TrainArenas arenas(planned, nullptr);
     Context ctx{.isa = best_cpu_isa(), .scratch = &arenas.scratch};
     TrainState state(arenas, cfg);
-    initialise(state.params, 1);
+    initialise(ctx, state.params, 1);
     const Dataset data = Dataset::open(cfg.data.train);
     Loader loader(data, {.context_length = 24, .batch_size = 8});
     TokenBatch batch;

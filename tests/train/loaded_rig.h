@@ -42,7 +42,7 @@ inline std::vector<float> logits_after(const LoadedModel& loaded, const std::vec
     return std::tuple(in, saved, state, a.alloc("logits", DType::f32, 1, model.cfg.vocab_size));
   };
   Buffer memory;
-  const auto [in, saved, last, logits] = allocate_planned(memory, "one pass", plan);
+  const auto [in, saved, last, logits] = allocate_planned(memory, "one pass", nullptr, plan);
   for (i64 r = 0; r < rows; ++r) {
     const int id = ids[static_cast<std::size_t>(r)];
     *in.ids.row<std::int32_t>(r) = id;

@@ -29,10 +29,10 @@ TEST_P(Learning, OneBatchByHeart) {
   cfg.optimizer.lr = 1e-2;
   cfg.resolve();
   const Dataset data = Dataset::open(cfg.data.train);
-  TrainArenas arenas(measure_training(cfg, best_cpu_isa()));
+  TrainArenas arenas(measure_training(cfg, Device::cpu), nullptr);
   Context ctx{.isa = best_cpu_isa(), .scratch = &arenas.scratch};
   TrainState state(arenas, cfg);
-  initialise(state.params, 1);
+  initialise(ctx, state.params, 1);
   TrainStep step(ctx, state, cfg);
   Loader loader(data, {.context_length = 24, .batch_size = 8});
   TokenBatch batch;

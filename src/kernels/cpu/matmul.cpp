@@ -97,13 +97,11 @@ void multiply_f64(const Product& p, Tensor c, Tensor a, Tensor b) {
 void matmul(Context& ctx, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
   const Product p{c.rows,          c.cols, flags.transpose_a ? a.rows : a.cols, flags.transpose_a, flags.transpose_b,
                   flags.accumulate};
-  check_shape(a, p.ta ? p.K : p.M, p.ta ? p.M : p.K, c.dtype);
-  check_shape(b, p.tb ? p.N : p.K, p.tb ? p.K : p.N, c.dtype);
-  XL_CHECK(p.K > 0, "a product over no terms");
-  if (c.dtype == DType::f32) {
+  check_product(c, a, b, flags);
+  if (a.dtype == DType::f32) {
     XL_CHECK(multiply_f32(p, c, a, b), "dnnl_sgemm refused M {}, N {}, K {}", p.M, p.N, p.K);
   } else {
-    XL_CHECK(c.dtype == DType::f64, "no CPU kernel for {}", name_of(c.dtype));
+    XL_CHECK(a.dtype == DType::f64, "no CPU kernel for {}", name_of(a.dtype));
     multiply_f64(p, c, a, b);
   }
   if (ctx.profile) ctx.profile->add_flops(ctx.op_class, 2.0 * double(p.M) * double(p.N) * double(p.K));

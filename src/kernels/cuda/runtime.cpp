@@ -1,0 +1,108 @@
+#include "kernels/cuda/runtime.h"
+
+#include <fmt/core.h>
+
+#include "core/text.h"
+
+namespace xlstm {
+
+void throw_cuda_error(cudaError_t error, const char* what) {
+  const char* const text = cudaGetErrorString(error);
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+      throw user_error("{}: the GPU has not enough free memory ('xlstm plan' shows where it goes)", what);
+    case cudaErrorNoDevice: throw user_error("no GPU: {}; set run.device=cpu", text);
+    case cudaErrorInsufficientDriver:
+      throw user_error("the GPU's driver is too old for CUDA {}.{}; update it, or set run.device=cpu",
+                       CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    case cudaErrorNoKernelImageForDevice:
+      throw user_error("this program holds no kernels for this GPU; build it with its architecture (XLSTM_CUDA_ARCH)");
+    default: throw Error(fmt::format("CUDA: {}: {}", what, text));
+  }
+}
+
+void check_cublas(cublasStatus_t status, const char* what) {
+  if (status != CUBLAS_STATUS_SUCCESS)
+    throw Error(fmt::format("cuBLASLt: {}: {}", what, cublasLtGetStatusString(status)));
+}
+
+namespace {
+
+std::string version(int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
+
+GpuInfo describe(int ordinal) {
+  int count = 0;
+  check_cuda(cudaGetDeviceCount(&count), "looking for a GPU");
+  if (ordinal >= count) throw user_error("there is no GPU number {}; this machine has {}", ordinal, count);
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDeviceProperties(&properties, ordinal), "asking for properties");
+  int driver = 0, runtime = 0;
+  check_cuda(cudaDriverGetVersion(&driver), "asking for the driver's version");
+  check_cuda(cudaRuntimeGetVersion(&runtime), "asking for the runtime's version");
+  GpuInfo info{.name = properties.name,
+               .driver = version(driver),
+               .runtime = version(runtime),
+               .ordinal = ordinal,
+               .architecture = properties.major * 10 + properties.minor,
+               .multiprocessors = properties.multiProcessorCount,
+               .memory_bytes = static_cast<i64>(properties.totalGlobalMem)};
+  if (info.architecture < kOldestArchitecture)
+    throw user_error("{} is of compute capability {}.{}; at least {}.{} is needed (A100 and newer); set run.device=cpu",
+                     info.name, properties.major, properties.minor, kOldestArchitecture / 10, kOldestArchitecture % 10);
+  return info;
+}
+
+}  // namespace
+
+CudaGpu::CudaGpu(int ordinal) : info_(describe(ordinal)) {
+  check_cuda(cudaSetDevice(ordinal), "opening the GPU");
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+  check_cublas(cublasLtCreate(&blas_), "opening the library");
+  workspace = allocate(kWorkspaceBytes);
+}
+
+CudaGpu::~CudaGpu() {
+  for (auto& [key, plan] : plans) {
+    cublasLtMatmulDescDestroy(plan.operation);
+    for (const auto layout : {plan.a, plan.b, plan.c}) cublasLtMatrixLayoutDestroy(layout);
+  }
+  if (workspace) cudaFree(workspace);
+  if (blas_) cublasLtDestroy(blas_);
+  if (stream_) cudaStreamDestroy(stream_);
+}
+
+i64 CudaGpu::available_bytes() const {
+  std::size_t free = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "asking for free memory");
+  return static_cast<i64>(free);
+}
+
+std::byte* CudaGpu::allocate(i64 bytes) {
+  void* data = nullptr;
+  const auto size = static_cast<std::size_t>(std::max<i64>(bytes, 1));
+  check_cuda(cudaMalloc(&data, size), human_bytes(bytes).c_str());
+  check_cuda(cudaMemsetAsync(data, 0, size, stream_), "clearing memory");
+  return static_cast<std::byte*>(data);
+}
+
+void CudaGpu::release(std::byte* data) noexcept {
+  cudaStreamSynchronize(stream_);
+  cudaFree(data);
+}
+
+void CudaGpu::copy_in(std::byte* device, const void* host, i64 bytes) {
+  check_cuda(cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_), "copy");
+  // Pageable memory has been read when the call returns; pinned memory has not.
+  check_cuda(cudaStreamSynchronize(stream_), "copy to the GPU");
+}
+
+void CudaGpu::copy_out(void* host, const std::byte* device, i64 bytes) {
+  check_cuda(cudaMemcpyAsync(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, stream_), "copy");
+  check_cuda(cudaStreamSynchronize(stream_), "copy from the GPU");
+}
+
+void CudaGpu::synchronize() { check_cuda(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
+
+std::unique_ptr<Gpu> open_gpu(int ordinal) { return std::make_unique<CudaGpu>(ordinal); }
+
+}  // namespace xlstm

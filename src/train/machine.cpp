@@ -1,0 +1,72 @@
+#include "train/machine.h"
+
+#include "core/log.h"
+#include "core/parallel.h"
+#include "core/text.h"
+
+namespace xlstm {
+
+namespace {
+
+std::unique_ptr<Gpu> open_if_there() {
+  try {
+    return open_gpu(0);
+  } catch (const UserError& e) {
+    log_info("on the processor: {}", e.what());
+    return nullptr;
+  }
+}
+
+std::unique_ptr<Gpu> open(DeviceChoice choice) {
+  if (choice == DeviceChoice::cpu) return nullptr;
+  if (has_gpu_back_end()) return choice == DeviceChoice::cuda ? open_gpu(0) : open_if_there();
+  if (choice == DeviceChoice::cuda)
+    throw user_error("run.device: cuda is not part of this build (scripts/build.sh cuda); use auto or cpu");
+  return nullptr;
+}
+
+}  // namespace
+
+Machine::Machine(const RunConfig& run) : gpu_(open(run.device)), cell_kernel_(run.cell_kernel) {
+  if (run.precision == Precision::bf16 && !gpu_)
+    throw user_error("run.precision: bf16 is not available on the CPU; use f32");
+}
+
+Context Machine::context(Arena& scratch, Profile* profile) const {
+  return {.device = device(),
+          .isa = isa_,
+          .gpu = gpu_.get(),
+          .cell_kernel = cell_kernel_,
+          .scratch = &scratch,
+          .profile = profile};
+}
+
+std::string Machine::name() const {
+  if (gpu_) return gpu_->info().name;
+  return fmt::format("{} threads ({})", max_threads(), name_of(isa_));
+}
+
+Device planned_device(const RunConfig& run) {
+  if (run.device != DeviceChoice::automatic) return run.device == DeviceChoice::cuda ? Device::cuda : Device::cpu;
+  return Machine(run).device();
+}
+
+Context dry_context(const TrainConfig& cfg, Arena& scratch, Device device) {
+  return {.device = device, .isa = best_cpu_isa(), .cell_kernel = cfg.run.cell_kernel, .scratch = &scratch};
+}
+
+HostTwins::HostTwins(const std::vector<NamedTensor>& tensors, Arena& arena) : device_(tensors) {
+  for (const NamedTensor& t : tensors) {
+    if (t.value.device == Device::cpu)
+      host_.push_back(t);
+    else
+      host_.push_back({t.name, arena.alloc(t.name, t.value.dtype, t.value.rows, t.value.cols), t.is_matrix});
+  }
+}
+
+void HostTwins::upload(Context& ctx) const {
+  for (std::size_t i = 0; i < host_.size(); ++i)
+    if (device_[i].value.device != Device::cpu) xlstm::upload(ctx, device_[i].value, host_[i].value.data);
+}
+
+}  // namespace xlstm

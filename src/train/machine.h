@@ -1,0 +1,45 @@
+#pragma once
+// What a run computes on, opened once: the processor or a GPU, as run.device asks.
+#include "core/context.h"
+#include "train/config.h"
+#include "train/safetensors.h"
+
+namespace xlstm {
+
+class Machine {
+ public:
+  // auto: a GPU if this program has CUDA kernels and the machine a GPU, the processor otherwise. UserError says why a
+  // device that was asked for cannot be had.
+  explicit Machine(const RunConfig& run);
+  Machine() = default;  // the processor
+
+  Device device() const { return gpu_ ? Device::cuda : Device::cpu; }
+  CpuIsa isa() const { return isa_; }
+  Gpu* gpu() const { return gpu_.get(); }
+  Context context(Arena& scratch, Profile* profile = nullptr) const;
+  std::string name() const;  // for a line of the log: "2 threads (avx512)", "NVIDIA H100"
+
+ private:
+  CpuIsa isa_ = best_cpu_isa();
+  std::unique_ptr<Gpu> gpu_;
+  CellKernel cell_kernel_ = CellKernel::automatic;
+};
+
+// The device that a plan is made for: what run.device says, whether this machine has it or not.
+Device planned_device(const RunConfig& run);
+// A context for dry runs on it.
+Context dry_context(const TrainConfig& cfg, Arena& scratch, Device device);
+
+// Tensors in host memory that stand for others: the same ones if those are there already.
+class HostTwins {
+ public:
+  HostTwins(const std::vector<NamedTensor>& tensors, Arena& arena);
+  const std::vector<NamedTensor>& host() const { return host_; }
+  void upload(Context& ctx) const;
+
+ private:
+  const std::vector<NamedTensor> device_;
+  std::vector<NamedTensor> host_;
+};
+
+}  // namespace xlstm
