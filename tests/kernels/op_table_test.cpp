@@ -118,11 +118,11 @@ TEST(OpTable, Embedding) {
 TEST(OpTable, RmsNorm) {
   check_op(
       {.shapes = kOdd,
-       .large = kLarge,
+       .large = {{300, 257}, {70, 1536}, {9, 5000}},
        .tensors =
            [](Shape s) {
-             return Tensors{input("x", s[0], s[1]), parameter("w", 1, s[1]), output("y", s[0], s[1]),
-                            saved("rstd", s[0], 1)};
+             return Tensors{input("x", s[0], s[1]), parameter("w", 1, s[1]).as_stat(), output("y", s[0], s[1]),
+                            saved("rstd", s[0], 1).as_stat()};
            },
        .forward = [](Context& ctx, Io& t) { ops::rmsnorm_forward(ctx, t["y"], t["rstd"], t["x"], t["w"], kEps); },
        .backward = [](Context& ctx,
@@ -133,13 +133,14 @@ TEST(OpTable, RmsNorm) {
              t("rstd") = ref::rms_rstd(t("x"), kEps);
            },
        .terms = [](Shape s) { return std::max(s[0], s[1]); },
+       .bf16 = true,
        .roundings = 16,
        .aliases = {{"dx", "dy"}}});
 }
 
 TEST(OpTable, SwiGlu) {
   check_op({.shapes = kOdd,
-            .large = kLarge,
+            .large = {{300, 257}, {3, 2056}},
             .tensors =
                 [](Shape s) {
                   return Tensors{input("gate_up", s[0], 2 * s[1]).scaled(3), output("y", s[0], s[1])};
@@ -147,6 +148,7 @@ TEST(OpTable, SwiGlu) {
             .forward = [](Context& ctx, Io& t) { ops::swiglu_forward(ctx, t["y"], t["gate_up"]); },
             .backward = [](Context& ctx, Io& t) { ops::swiglu_backward(ctx, t.d("gate_up"), t.d("y"), t["gate_up"]); },
             .meaning = [](auto& t) { t("y") = ref::swiglu(t("gate_up")); },
+            .bf16 = true,
             .roundings = 16,
             .aliases = {{"dgate_up", "gate_up"}}});
 }
@@ -182,16 +184,13 @@ TEST(OpTable, GatesSigmoid) { check_op(gates_case(InputGate::sigmoid)); }
 
 TEST(OpTable, HeadNormGate) {
   check_op({.shapes = {{1, 1, 2}, {3, 2, 7}, {5, 3, 64}, {2, 1, 1025}},  // rows, heads, V
-            .large = {{300, 3, 70}},
+            .large = {{300, 3, 70}, {70, 3, 64}, {70, 1, 1536}},
             .tensors =
                 [](Shape s) {
                   const i64 width = s[1] * s[2];
-                  return Tensors{input("h", s[0], width).scaled(1, 2),
-                                 input("o", s[0], width).scaled(2),
-                                 parameter("w", 1, width),
-                                 output("y", s[0], width),
-                                 saved("mean", s[0], s[1]),
-                                 saved("rstd", s[0], s[1])};
+                  return Tensors{input("h", s[0], width).scaled(1, 2), input("o", s[0], width).scaled(2),
+                                 parameter("w", 1, width).as_stat(),   output("y", s[0], width),
+                                 saved("mean", s[0], s[1]).as_stat(),  saved("rstd", s[0], s[1]).as_stat()};
                 },
             .forward =
                 [](Context& ctx, Io& t) {
@@ -210,6 +209,7 @@ TEST(OpTable, HeadNormGate) {
                   t("rstd") = ref::head_rstd(t("h"), heads, kEps);
                 },
             .terms = [](Shape s) { return std::max(s[0], s[2]); },
+            .bf16 = true,
             .roundings = 32,
             .aliases = {{"dh", "dy"}, {"do", "o"}}});
 }
@@ -238,10 +238,11 @@ TEST(OpTable, CrossEntropy) {
 
 TEST(OpTable, GateProjection) {
   check_op({.shapes = {{1, 1, 1}, {3, 2, 7}, {5, 4, 64}, {2, 1, 1025}},  // rows, heads, D
-            .large = {{300, 3, 70}},
+            .large = {{300, 3, 70}, {530, 5, 264}},
             .tensors =
                 [](Shape s) {
-                  return Tensors{input("x", s[0], s[2]), parameter("w", 2 * s[1], s[2]), output("pre", s[0], 2 * s[1])};
+                  return Tensors{input("x", s[0], s[2]), parameter("w", 2 * s[1], s[2]).as_stat(),
+                                 output("pre", s[0], 2 * s[1]).as_stat()};
                 },
             .forward = [](Context& ctx, Io& t) { ops::gate_projection_forward(ctx, t["pre"], t["x"], t["w"]); },
             .backward =
@@ -254,6 +255,7 @@ TEST(OpTable, GateProjection) {
                 [](Shape s) {
                   return std::max({s[0], 2 * s[1], s[2]});
                 },
+            .bf16 = true,
             .roundings = 4});
 }
 
