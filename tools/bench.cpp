@@ -67,6 +67,7 @@ struct StepTimes {
 };
 
 StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg, const Machine& machine) {
+  check_precision(cfg.run, machine.device());
   const auto sizes = measure_training(cfg, machine.device());
   TrainArenas arenas(sizes, machine.gpu());
   StepTimes times;
@@ -74,6 +75,7 @@ StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg, const Machine
   Context ctx = machine.context(arenas.scratch);
   TrainState state(arenas, cfg);
   initialise(ctx, state.params, static_cast<std::uint64_t>(cfg.run.seed));
+  state.round_parameters(ctx);
   TrainStep step(ctx, state, cfg);
   const TokenBatch batch = random_batch(cfg);
   for (i64 i = 0; i < o.warmup + o.steps; ++i) {

@@ -27,6 +27,7 @@ void print_plan(const Options& o) {
   if (!(o.gemm_gflops >= 0)) throw user_error("--gemm-gflops {}: expected a positive number", o.gemm_gflops);
   const TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(cfg.run.threads));
+  check_precision(cfg.run, planned_device(cfg.run));
   const std::vector<ArenaSize> sizes = measure_training(cfg, planned_device(cfg.run));
   const double gemm = o.gemm_gflops > 0 ? o.gemm_gflops * 1e9 : measure_gemm_flops(Machine(), 0.5);
   const double rate = expected_tokens_per_second(cfg, gemm);

@@ -26,12 +26,16 @@ struct Init {
 struct ParamInfo {
   std::string name;  // as in the xlstm package's state dict (spec §10.2)
   Param param;
+  Tensor master;  // what is trained and saved: param.value, or what that is a rounded copy of
   Init init;
   bool decay = false;
 
   // Norms and biases are vectors, (1, n), and never decay. What decays is a matrix, also one of a single row.
   bool is_matrix() const { return decay || param.value.rows > 1; }
 };
+
+// What a layer computes with, where a run's products are in a narrower type than its parameters.
+enum class Use : std::uint8_t { rounded, exact };
 
 // One part of a fused matrix: the parts lie under each other, so that one product computes them all, and each keeps
 // its own name, initialisation and place in a checkpoint.
@@ -42,30 +46,43 @@ struct ParamPart {
 };
 
 // Where parameters are born. All values lie in one allocation and all gradients in another, in the order of add(), each
-// parameter padded to kParamAlign elements. So whatever is kept per parameter, in whatever type, is one row of
-// flat_size() elements in which a parameter has the same place; optimizer, reduction and checks are loops over that
-// row.
+// parameter padded to kParamAlign elements; rounded copies of the values in a third. So whatever is kept per parameter,
+// in whatever type, is one row of flat_size() elements in which a parameter has the same place; optimizer, reduction
+// and checks are loops over that row.
 class ParamStore {
  public:
   static constexpr i64 kParamAlign = 128;  // elements: 256 bytes of the narrowest type
 
-  ParamStore(Arena& values, Arena& grads, DType dtype) : values_(values), grads_(grads), dtype_(dtype) {}
+  // With `rounded`, matrices are computed with as bf16 copies that lie there.
+  ParamStore(Arena& values, Arena& grads, DType dtype, Arena* rounded = nullptr)
+      : values_(values), grads_(grads), rounded_(rounded), dtype_(dtype) {}
 
-  Param add(std::string name, i64 rows, i64 cols, Init init, bool decay) {
-    return add_fused({{std::move(name), rows, init}}, cols, decay);
+  Param add(std::string name, i64 rows, i64 cols, Init init, bool decay, Use use = Use::rounded) {
+    return add_fused({{std::move(name), rows, init}}, cols, decay, use);
   }
 
-  Param add_fused(std::vector<ParamPart> parts, i64 cols, bool decay) {
+  Param add_fused(std::vector<ParamPart> parts, i64 cols, bool decay, Use use = Use::rounded) {
     i64 rows = 0;
     for (const ParamPart& part : parts) rows += part.rows;
     const i64 padded = (rows * cols + kParamAlign - 1) / kParamAlign * kParamAlign;
-    const auto born = [&](Arena& arena) { return view(arena.alloc(parts[0].name, dtype_, 1, padded), 0, rows, cols); };
-    const Param whole{born(values_), born(grads_)};
+    const auto born = [&](Arena& arena, DType type) {
+      return view(arena.alloc(parts[0].name, type, 1, padded), 0, rows, cols);
+    };
+    const Tensor master = born(values_, dtype_);
+    Param whole{master, born(grads_, dtype_)};
+    if (rounded_) {
+      const Tensor copy = born(*rounded_, DType::bf16);
+      if (infos_.empty()) first_rounded_ = copy;
+      if (use == Use::rounded) whole.value = copy;
+    }
     i64 at = 0;
     for (ParamPart& part : parts) {
       const i64 end = at + part.rows;
-      infos_.push_back(
-          {std::move(part.name), {part_of(whole.value, at, end), part_of(whole.grad, at, end)}, part.init, decay});
+      infos_.push_back({std::move(part.name),
+                        {part_of(whole.value, at, end), part_of(whole.grad, at, end)},
+                        part_of(master, at, end),
+                        part.init,
+                        decay});
       places_.push_back({flat_size_ + at * cols});
       at = end;
     }
@@ -76,10 +93,11 @@ class ParamStore {
   }
 
   i64 flat_size() const { return flat_size_; }
-  Tensor flat_values() const { return flat(infos_.front().param.value); }
+  Tensor flat_masters() const { return flat(infos_.front().master); }
+  Tensor flat_rounded() const { return rounded_ ? flat(first_rounded_) : Tensor{}; }  // or absent
   Tensor flat_grads() const { return flat(infos_.front().param.grad); }
 
-  // What belongs to parameter i in a row like flat_values(), in the parameter's shape.
+  // What belongs to parameter i in a row like flat_masters(), in the parameter's shape.
   Tensor part_of_flat(const Tensor& row, std::size_t i) const {
     const Tensor& value = infos_[i].param.value;
     return view(row, places_[i], value.rows, value.cols);
@@ -123,11 +141,13 @@ class ParamStore {
 
   Arena& values_;
   Arena& grads_;
+  Arena* rounded_;
   DType dtype_;
   std::vector<ParamInfo> infos_;
   std::vector<i64> places_;  // of each parameter in the row
   std::vector<Run> runs_;
   i64 flat_size_ = 0;
+  Tensor first_rounded_;
 };
 
 }  // namespace xlstm

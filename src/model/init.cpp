@@ -20,7 +20,7 @@ std::uint64_t name_key(const std::string& name) {
 
 template <class T>
 void initialise_one(Context& ctx, const ParamInfo& info, std::uint64_t seed) {
-  const i64 n = info.param.value.size();
+  const i64 n = info.master.size();
   std::vector<T> values(static_cast<std::size_t>(n));
   T* const w = values.data();
   const Init init = info.init;
@@ -40,7 +40,7 @@ void initialise_one(Context& ctx, const ParamInfo& info, std::uint64_t seed) {
         break;
     }
   });
-  upload(ctx, info.param.value, w);
+  upload(ctx, info.master, w);
 }
 
 }  // namespace
@@ -53,7 +53,7 @@ Init wang_init(const ModelConfig& cfg) {
 
 void initialise(Context& ctx, const ParamStore& params, std::uint64_t seed) {
   for (const ParamInfo& info : params.all()) {
-    if (info.param.value.dtype == DType::f64)
+    if (info.master.dtype == DType::f64)
       initialise_one<double>(ctx, info, seed);
     else
       initialise_one<float>(ctx, info, seed);

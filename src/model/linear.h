@@ -22,7 +22,7 @@ struct RmsNorm {
   double eps;
 
   RmsNorm(ParamStore& ps, const std::string& name, i64 dim, double eps_)
-      : w(ps.add(name + ".weight", 1, dim, Init::ones(), /*decay=*/false)), eps(eps_) {}
+      : w(ps.add(name + ".weight", 1, dim, Init::ones(), /*decay=*/false, Use::exact)), eps(eps_) {}
 
   void forward(Context& ctx, Tensor y, Tensor rstd, Tensor x) const {
     const ClassScope in(ctx, OpClass::norms);

@@ -22,7 +22,7 @@ i64 LmHead::chunk_rows(i64 rows) const {
 template <class F>
 void LmHead::for_chunks(Context& ctx, const Tensor& x, F&& body) const {
   const i64 chunk = chunk_rows(x.rows);
-  const Tensor logits = ctx.scratch->alloc("head.logits", x.dtype, chunk, vocab_size);
+  const Tensor logits = ctx.scratch->alloc("head.logits", stat_type(x.dtype), chunk, vocab_size);
   for (i64 begin = 0; begin < x.rows; begin += chunk) {
     const i64 end = std::min(begin + chunk, x.rows);
     body(begin, end, logits.slice_rows(0, end - begin));
@@ -50,12 +50,15 @@ void LmHead::forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Te
   norm.forward(ctx, normed, rstd, x);
   {
     const ClassScope in(ctx, OpClass::head);
+    // Logits turn into their own gradients, unless those are narrower.
+    const bool narrow = x.dtype != stat_type(x.dtype);
+    const Tensor narrow_dz =
+        narrow ? ctx.scratch->alloc("head.dlogits", x.dtype, chunk_rows(x.rows), vocab_size) : Tensor{};
     for_chunks(ctx, x, [&](i64 begin, i64 end, Tensor z) {
-      const Tensor rows = normed.slice_rows(begin, end);
+      const Tensor rows = normed.slice_rows(begin, end), dz = narrow ? narrow_dz.slice_rows(0, end - begin) : z;
       out.forward(ctx, z, rows);
-      ops::cross_entropy(ctx, loss.slice_rows(begin, end), /*dz=*/z, z, targets.slice_rows(begin, end), logit_cap,
-                         scale);
-      out.backward(ctx, dnormed.slice_rows(begin, end), z, rows);  // z holds its own gradient now
+      ops::cross_entropy(ctx, loss.slice_rows(begin, end), dz, z, targets.slice_rows(begin, end), logit_cap, scale);
+      out.backward(ctx, dnormed.slice_rows(begin, end), dz, rows);
     });
   }
   norm.backward(ctx, dx, dnormed, x, rstd);

@@ -16,13 +16,13 @@ MLstm::MLstm(ParamStore& ps, const std::string& name, const ModelConfig& model)
                         d, /*decay=*/true);
   gates = ps.add_fused(
       {{name + ".igate_preact.weight", heads, Init::zeros()}, {name + ".fgate_preact.weight", heads, Init::zeros()}}, d,
-      /*decay=*/true);
+      /*decay=*/true, Use::exact);
   gate_bias = ps.add_fused(
       {{name + ".igate_preact.bias", heads, Init::constant(cfg.igate_bias_init)},
        {name + ".fgate_preact.bias", heads, Init::linspace(cfg.fgate_bias_init.from, cfg.fgate_bias_init.to)}},
-      1, /*decay=*/false);
+      1, /*decay=*/false, Use::exact);
   gate_bias = {gate_bias.value.flat(), gate_bias.grad.flat()};
-  norm = ps.add(name + ".multihead_norm.weight", 1, v_dim, Init::ones(), /*decay=*/false);
+  norm = ps.add(name + ".multihead_norm.weight", 1, v_dim, Init::ones(), /*decay=*/false, Use::exact);
   out.w = ps.add(name + ".out_proj.weight", d, v_dim, wang_init(model), /*decay=*/true);
 }
 

@@ -31,12 +31,14 @@ std::array<double, kUpdateScalars> AdamW::scalars(double lr, i64 t, double inver
 
 void AdamW::step(Context& ctx, Tensor scalars) const {
   const ClassScope in(ctx, OpClass::optimizer);
-  const Tensor values = params_.flat_values(), grads = params_.flat_grads();
   for (const ParamStore::Run& run : params_.runs()) {
-    const auto cut = [&](const Tensor& row) { return row.slice_cols(run.begin, run.end); };
-    ops::adamw(
-        ctx, cut(values), /*rounded=*/{}, cut(flat_.m), cut(flat_.v), cut(grads), scalars,
-        {.beta1 = cfg_.beta1, .beta2 = cfg_.beta2, .eps = cfg_.eps, .weight_decay = run.decay ? cfg_.weight_decay : 0});
+    const auto cut = [&](const Tensor& row) { return row.rows == 0 ? row : row.slice_cols(run.begin, run.end); };
+    ops::adamw(ctx, cut(params_.flat_masters()), cut(params_.flat_rounded()), cut(flat_.m), cut(flat_.v),
+               cut(params_.flat_grads()), scalars,
+               {.beta1 = cfg_.beta1,
+                .beta2 = cfg_.beta2,
+                .eps = cfg_.eps,
+                .weight_decay = run.decay ? cfg_.weight_decay : 0});
   }
 }
 

@@ -92,7 +92,7 @@ std::optional<Evaluation> evaluate(const LoadedModel& loaded, const Dataset& dat
     return Memory{.in = {.ids = a.alloc("ids", DType::i32, rows, 1),
                          .targets = a.alloc("targets", DType::i32, rows, 1),
                          .seq = {batch, length, a.alloc("starts", DType::i32, rows, 1)}},
-                  .saved = loaded.model().plan_forward(a, DType::f32, rows),
+                  .saved = loaded.model().plan_forward(a, loaded.activation_type(), rows),
                   .losses = a.alloc("losses", DType::f32, rows, 1)};
   });
   const Machine& machine = loaded.machine();

@@ -26,17 +26,17 @@ TokenRows plan_rows(Arena& arena, i64 sequences, i64 length) {
           .seq = {sequences, length, arena.alloc("starts", DType::i32, rows, 1)}};
 }
 
-Memory plan_memory(Arena& arena, const LanguageModel& model, i64 prompts, i64 longest) {
+Memory plan_memory(Arena& arena, const LanguageModel& model, DType type, i64 prompts, i64 longest) {
   const i64 piece = std::min(longest, kPrefillTokens);
   Arena activations = Arena::measuring("prefill");
-  model.plan_forward(activations, DType::f32, piece);
+  model.plan_forward(activations, type, piece);
   return {.prompt = plan_rows(arena, 1, piece),
           .token = plan_rows(arena, prompts, 1),
           .prompt_area = arena.alloc("prefill", DType::f32, 1, activations.peak() / size_of(DType::f32)),
-          .token_saved = model.plan_forward(arena, DType::f32, prompts),
-          .state = model.plan_state(arena, DType::f32, prompts),
-          .one_state = model.plan_state(arena, DType::f32, 1),
-          .next_state = model.plan_state(arena, DType::f32, 1),
+          .token_saved = model.plan_forward(arena, type, prompts),
+          .state = model.plan_state(arena, type, prompts),
+          .one_state = model.plan_state(arena, type, 1),
+          .next_state = model.plan_state(arena, type, 1),
           .logits = arena.alloc("logits", DType::f32, prompts, model.cfg.vocab_size)};
 }
 
@@ -72,6 +72,7 @@ class Generation {
   Generation(const LoadedModel& loaded, const Tokenizer& tokenizer, const std::vector<std::vector<int>>& prompts,
              const GenerateConfig& cfg)
       : model_(loaded.model()),
+        type_(loaded.activation_type()),
         prompts_(prompts),
         cfg_(cfg),
         eod_id_(tokenizer.eod_id()),
@@ -84,7 +85,7 @@ class Generation {
     const Machine& machine = loaded.machine();
     ctx_ = machine.context(scratch_);
     memory_ = allocate_planned(buffer_, "generation", machine.gpu(),
-                               [&](Arena& a) { return plan_memory(a, model_, count, longest); });
+                               [&](Arena& a) { return plan_memory(a, model_, type_, count, longest); });
 
     Arena scratch = Arena::measuring("scratch", machine.device());
     Context dry = machine.context(scratch);
@@ -145,7 +146,7 @@ class Generation {
 
   LanguageModel::Saved prefill_activations(i64 length) const {
     Arena arena("prefill", memory_.prompt_area.data, memory_.prompt_area.bytes(), ctx_.device);
-    return model_.plan_forward(arena, DType::f32, length);
+    return model_.plan_forward(arena, type_, length);
   }
 
   // Draws a token for every prompt that goes on, and puts it where step() reads it.
@@ -170,6 +171,7 @@ class Generation {
   }
 
   const LanguageModel& model_;
+  DType type_;
   const std::vector<std::vector<int>>& prompts_;
   const GenerateConfig& cfg_;
   int eod_id_;

@@ -8,7 +8,9 @@
 namespace xlstm {
 
 LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> device)
-    : values_(Arena::measuring("parameters")), no_grads_(Arena::measuring("gradients")) {
+    : values_(Arena::measuring("parameters")),
+      rounded_(Arena::measuring("bf16 weights")),
+      no_grads_(Arena::measuring("gradients")) {
   const CheckpointReader newest = open_newest_checkpoint(path);
   const std::string yaml = json_field<std::string>(newest.state(), "config", newest.folder() / "state.json");
   cfg_ = read_config<TrainConfig>(ConfigTree::from_text(yaml, (newest.folder() / "state.json").string()));
@@ -17,18 +19,23 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   if (device) cfg_.run.device = *device;
   machine_ = Machine(cfg_.run);
 
-  {
-    ParamStore measured(values_, no_grads_, DType::f32);
-    const LanguageModel dry(measured, cfg_.model);
-  }
-  memory_ = Buffer(values_.peak(), machine_.gpu());
-  values_ = Arena("parameters", memory_.data(), memory_.bytes(), memory_.device());
-  no_grads_ = Arena::measuring("gradients");
-  params_ = std::make_unique<ParamStore>(values_, no_grads_, DType::f32);
-  model_ = std::make_unique<LanguageModel>(*params_, cfg_.model);
+  const auto build = [&] {
+    no_grads_ = Arena::measuring("gradients");
+    params_ = std::make_unique<ParamStore>(values_, no_grads_, DType::f32,
+                                           activation_type() == DType::bf16 ? &rounded_ : nullptr);
+    model_ = std::make_unique<LanguageModel>(*params_, cfg_.model);
+  };
+  build();
+  const auto allocate = [&](Arena& arena, Buffer& buffer) {
+    buffer = Buffer(std::max<i64>(arena.peak(), 1), machine_.gpu());
+    arena = Arena(arena.name(), buffer.data(), arena.peak(), buffer.device());
+  };
+  allocate(values_, memory_);
+  allocate(rounded_, rounded_memory_);
+  build();
 
   std::vector<NamedTensor> named;
-  for (const ParamInfo& info : params_->all()) named.push_back({info.name, info.param.value});
+  for (const ParamInfo& info : params_->all()) named.push_back({info.name, info.master});
   const Buffer staging(machine_.gpu() ? memory_.bytes() : 1);
   Arena host("staging", staging.data(), staging.bytes());
   const HostTwins twins(named, host);
@@ -36,6 +43,8 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   XL_CHECK(loaded.has_value(), "the checkpoint at {} is gone", path.string());
   Context ctx = machine_.context(host);
   twins.upload(ctx);
+  if (const Tensor rounded = params_->flat_rounded(); rounded.rows > 0)
+    ops::copy(ctx, rounded, params_->flat_masters());
   step_ = loaded->step;
   folder_ = loaded->folder;
   tokenizer_sha256_ = loaded->state.value("fingerprints", Json::object()).value("tokenizer", "");

@@ -17,6 +17,7 @@ class LoadedModel {
   LoadedModel& operator=(const LoadedModel&) = delete;
 
   const Machine& machine() const { return machine_; }
+  DType activation_type() const { return xlstm::activation_type(cfg_.run, machine_.device()); }
   const TrainConfig& config() const { return cfg_; }
   const LanguageModel& model() const { return *model_; }
   i64 step() const { return step_; }
@@ -27,8 +28,8 @@ class LoadedModel {
  private:
   TrainConfig cfg_;
   Machine machine_;
-  Buffer memory_;
-  Arena values_, no_grads_;
+  Buffer memory_, rounded_memory_;
+  Arena values_, rounded_, no_grads_;
   std::unique_ptr<ParamStore> params_;
   std::unique_ptr<LanguageModel> model_;
   i64 step_ = 0;

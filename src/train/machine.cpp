@@ -27,10 +27,16 @@ std::unique_ptr<Gpu> open(DeviceChoice choice) {
 
 }  // namespace
 
-Machine::Machine(const RunConfig& run) : gpu_(open(run.device)), cell_kernel_(run.cell_kernel) {
-  if (run.precision == Precision::bf16 && !gpu_)
+DType activation_type(const RunConfig& run, Device device) {
+  return run.precision == Precision::bf16 && device == Device::cuda ? DType::bf16 : DType::f32;
+}
+
+void check_precision(const RunConfig& run, Device device) {
+  if (run.precision == Precision::bf16 && device == Device::cpu)
     throw user_error("run.precision: bf16 is not available on the CPU; use f32");
 }
+
+Machine::Machine(const RunConfig& run) : gpu_(open(run.device)), cell_kernel_(run.cell_kernel) {}
 
 Context Machine::context(Arena& scratch, Profile* profile) const {
   return {.device = device(),

@@ -25,6 +25,10 @@ class Machine {
   CellKernel cell_kernel_ = CellKernel::automatic;
 };
 
+// Of activations and products. A run in bf16 is looked at in f32 where there is no bf16.
+DType activation_type(const RunConfig& run, Device device);
+void check_precision(const RunConfig& run, Device device);  // UserError where a run cannot be trained as it says
+
 // The device that a plan is made for: what run.device says, whether this machine has it or not.
 Device planned_device(const RunConfig& run);
 // A context for dry runs on it.

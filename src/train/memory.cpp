@@ -20,6 +20,7 @@ void plan_snapshot(Arena& arena, const TrainState& state) {
 
 TrainArenas::TrainArenas(Device device)
     : parameters(Arena::measuring("parameters", device)),
+      rounded(Arena::measuring("bf16 weights", device)),
       gradients(Arena::measuring("gradients", device)),
       slots(Arena::measuring("gradient slots", device)),
       optimizer(Arena::measuring("optimizer moments", device)),
@@ -31,12 +32,12 @@ TrainArenas::TrainArenas(Device device)
 
 TrainArenas TrainArenas::measuring(Device device) { return TrainArenas(device); }
 
-std::array<Arena*, 9> TrainArenas::all() {
-  return {&parameters, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
+std::array<Arena*, 10> TrainArenas::all() {
+  return {&parameters, &rounded, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
 }
 
-std::array<const Arena*, 9> TrainArenas::all() const {
-  return {&parameters, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
+std::array<const Arena*, 10> TrainArenas::all() const {
+  return {&parameters, &rounded, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
 }
 
 TrainArenas::TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu)
@@ -57,12 +58,14 @@ std::vector<ArenaSize> TrainArenas::sizes() const {
 }
 
 TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg)
-    : params(arenas.parameters, arenas.gradients, DType::f32),
+    : params(arenas.parameters, arenas.gradients, DType::f32,
+             activation_type(cfg.run, arenas.parameters.device()) == DType::bf16 ? &arenas.rounded : nullptr),
       model(params, cfg.model),
       optimizer(cfg.optimizer, params, arenas.optimizer),
       all_gradients(params.flat_grads()),
       slot_partials(plan_slots(arenas.slots, cfg, all_gradients.cols)),
-      saved(model.plan(arenas.activations, arenas.recompute, cfg.train.recompute, DType::f32, cfg.micro_batch_rows())) {
+      saved(model.plan(arenas.activations, arenas.recompute, cfg.train.recompute,
+                       activation_type(cfg.run, arenas.parameters.device()), cfg.micro_batch_rows())) {
   const i64 rows = cfg.train.batch_size * cfg.train.context_length;
   Arena& a = arenas.tokens;
   batch = {.ids = a.alloc("ids", DType::i32, rows, 1),
@@ -74,9 +77,13 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg)
   scalars = a.alloc("scalars", DType::f64, 1, kUpdateScalars);
 }
 
+void TrainState::round_parameters(Context& ctx) const {
+  if (const Tensor rounded = params.flat_rounded(); rounded.rows > 0) ops::copy(ctx, rounded, params.flat_masters());
+}
+
 std::vector<NamedTensor> TrainState::named_params() const {
   std::vector<NamedTensor> out;
-  for (const ParamInfo& info : params.all()) out.push_back({info.name, info.param.value, info.is_matrix()});
+  for (const ParamInfo& info : params.all()) out.push_back({info.name, info.master, info.is_matrix()});
   return out;
 }
 

@@ -27,19 +27,22 @@ class TrainArenas {
 
   std::vector<ArenaSize> sizes() const;  // the peaks so far
 
-  Arena parameters, gradients, slots, optimizer, activations, recompute, scratch, tokens;
+  Arena parameters, rounded, gradients, slots, optimizer, activations, recompute, scratch, tokens;
   Arena snapshot;  // host memory
 
  private:
   explicit TrainArenas(Device device);
-  std::array<Arena*, 9> all();
-  std::array<const Arena*, 9> all() const;
+  std::array<Arena*, 10> all();
+  std::array<const Arena*, 10> all() const;
   std::vector<Buffer> buffers_;
 };
 
 // What lies in those arenas.
 struct TrainState {
   TrainState(TrainArenas& arenas, const TrainConfig& cfg);
+
+  // The copies that layers compute with, from the parameters: after these were set.
+  void round_parameters(Context& ctx) const;
 
   std::vector<NamedTensor> named_params() const;
   std::vector<NamedTensor> named_moments() const;  // "m.<parameter>", "v.<parameter>"

@@ -37,6 +37,7 @@ std::optional<Dataset> open_validation(const TrainConfig& cfg, const Dataset& tr
 }
 
 std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine) {
+  check_precision(cfg.run, machine.device());
   std::vector<ArenaSize> sizes = measure_training(cfg, machine.device());
   const auto require = [&](const char* where, i64 needed, i64 available) {
     if (needed > available)
@@ -96,10 +97,12 @@ void Trainer::resume() {
   const auto loaded = load_newest_checkpoint(dir_.checkpoints(), target);
   if (!loaded) {
     initialise(ctx_, state_.params, static_cast<std::uint64_t>(cfg_.run.seed));
+    state_.round_parameters(ctx_);
     return;
   }
   params.upload(ctx_);
   moments.upload(ctx_);
+  state_.round_parameters(ctx_);
   const fs::path file = loaded->folder / "state.json";
   at_ = {.step = loaded->step,
          .updates = json_field<i64>(loaded->state, "updates", file),

@@ -131,7 +131,7 @@ TEST(Params, LieInOneRow) {
 
   EXPECT_EQ(store.flat_size(), 128 + 256 + 128 + 128);
   EXPECT_EQ(values.peak(), 4 * store.flat_size());
-  for (const auto& [flat, which] : {std::pair{store.flat_values(), &Param::value}, {store.flat_grads(), &Param::grad}})
+  for (const auto& [flat, which] : {std::pair{store.flat_masters(), &Param::value}, {store.flat_grads(), &Param::grad}})
     for (std::size_t i = 0; i < store.all().size(); ++i) {
       const Tensor part = store.part_of_flat(flat, i), own = store.all()[i].param.*which;
       EXPECT_EQ(part.data, own.data) << store.all()[i].name;
