@@ -102,6 +102,20 @@ TEST(Emulator, LanesThatPartAreFound) {
               HasSubstr("deadlock"));
 }
 
+TEST(Emulator, BallotAsksEveryLane) {
+  EXPECT_EQ(fault_of([] {
+              const std::uint32_t odd = ballot(lane_index() % 2 == 1);
+              EXPECT_EQ(odd, 0xaaaaaaaau);
+              EXPECT_EQ(count_bits(odd), 16);
+              EXPECT_EQ(lowest_bit(odd), 1);
+            }),
+            "");
+  EXPECT_THAT(fault_of([] {
+                if (lane_index() != 5) ballot(true);
+              }),
+              HasSubstr("deadlock"));
+}
+
 TEST(Emulator, BarriersThatNotAllReachAreFound) {
   EXPECT_THAT(fault_of([] {
                 if (warp_index() != 2) sync_cta();

@@ -12,8 +12,11 @@
 //                  commit_copies(); wait_copies<N>(): all but the newest N groups have landed, for this thread
 // matrices         load_matrices(r, a), load_matrices_transposed(r, a): four 8x8 of bf16, row i of matrix j from lane
 //                  8 j + i's address; mma_16x8x16(c, a, b0, b1): c += a b, f32
-// lanes            shuffle_xor(x, mask), shuffle_up(x, n), shuffle_down(x, n), shuffle_from(x, lane)
-// numbers          pack_bf16(lo, hi), multiply_bf16x2(a, b), low_half(x), high_half(x), exp2_fast(x)
+// lanes            shuffle_xor(x, mask), shuffle_up(x, n), shuffle_down(x, n), shuffle_from(x, lane); ballot(yes): bit
+// l
+//                  is lane l's answer
+// numbers          pack_bf16(lo, hi), multiply_bf16x2(a, b), low_half(x), high_half(x), exp2_fast(x); count_bits(x),
+//                  lowest_bit(x): its index, of x != 0
 #include "core/bf16.h"
 #if defined(__CUDACC__)
 #include "kernels/cuda/dialect_gpu.h"

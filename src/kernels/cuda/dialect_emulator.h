@@ -1,5 +1,6 @@
 #pragma once
 // The dialect on a CPU. See dialect.h and emulator/block.h.
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -182,5 +183,22 @@ template <class T>
 T shuffle_from(T x, int source) {
   return detail::shuffle("shuffle_from", x, [source](int) { return source; });
 }
+
+inline std::uint32_t ballot(bool yes) {
+  struct Vote {
+    bool yes;
+    std::uint32_t all;
+  } mine{yes, 0};
+  current_block().collective("ballot", &mine, [](const emulator::LaneArguments& lanes) {
+    std::uint32_t all = 0;
+    for (std::size_t lane = 0; lane < 32; ++lane)
+      all |= static_cast<std::uint32_t>(static_cast<Vote*>(lanes[lane])->yes) << lane;
+    for (void* lane : lanes) static_cast<Vote*>(lane)->all = all;
+  });
+  return mine.all;
+}
+
+inline int count_bits(std::uint32_t x) { return std::popcount(x); }
+inline int lowest_bit(std::uint32_t x) { return std::countr_zero(x); }
 
 }  // namespace xlstm::dialect

@@ -81,6 +81,10 @@ template <class T>
 XL_DEVICE T shuffle_from(T x, int lane) {
   return __shfl_sync(0xffffffffu, x, lane);
 }
+XL_DEVICE std::uint32_t ballot(bool yes) { return __ballot_sync(0xffffffffu, yes); }
+
+XL_DEVICE int count_bits(std::uint32_t x) { return __popc(x); }
+XL_DEVICE int lowest_bit(std::uint32_t x) { return __ffs(static_cast<int>(x)) - 1; }
 
 XL_DEVICE std::uint32_t pack_bf16(float lo, float hi) {
   std::uint32_t r;
