@@ -11,6 +11,9 @@
 // Types: with f32 or f64 everything is of that type but ids (i32) and what is said to be f64. With bf16, activations
 // and the matrices of products are bf16; statistics, gates, logits, losses, weights of norms, biases and all gradients
 // of parameters are f32.
+//
+// Ids and targets out of range: the CPU throws. A GPU has none to throw at and gives NaN, so that the update is not
+// applied: a row y of the embedding, a loss. Nothing is read or written outside, and their gradients add nothing.
 #include "core/context.h"
 #include "kernels/cell.h"
 

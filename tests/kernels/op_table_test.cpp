@@ -112,6 +112,7 @@ TEST(OpTable, Embedding) {
        .backward = [](Context& ctx, Io& t) { ops::embedding_backward(ctx, t.d("table"), t.d("y"), t["ids"]); },
        .meaning = [](auto& t) { t("y") = ref::embedding(t("ids"), t("table")); },
        .terms = [](Shape s) { return s[0]; },
+       .bf16 = true,
        .roundings = 0});
 }
 
@@ -222,8 +223,9 @@ TEST(OpTable, CrossEntropy) {
        .large = {{40, 3001}},
        .tensors =
            [](Shape s) {
-             return Tensors{input("z", s[0], s[1]).scaled(4), index("targets", s[0], -1, s[1]),
-                            output("loss", s[0], 1).with_upstream(kScale), saved("loss_again", s[0], 1)};
+             return Tensors{input("z", s[0], s[1]).scaled(4).with_narrow_gradient(), index("targets", s[0], -1, s[1]),
+                            output("loss", s[0], 1).with_upstream(kScale).as_stat(),
+                            saved("loss_again", s[0], 1).as_stat()};
            },
        .forward = [](Context& ctx, Io& t) { ops::cross_entropy_forward(ctx, t["loss"], t["z"], t["targets"], kCap); },
        .backward =
@@ -232,6 +234,7 @@ TEST(OpTable, CrossEntropy) {
            },
        .meaning = [](auto& t) { t("loss") = t("loss_again") = ref::cross_entropy(t("z"), t("targets"), kCap); },
        .terms = [](Shape s) { return s[1]; },
+       .bf16 = true,
        .roundings = 36,
        .aliases = {{"dz", "z"}}});
 }

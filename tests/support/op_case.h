@@ -103,6 +103,7 @@ class Io {
   Tensor operator[](const std::string& name) const { return slots_.at(name).tensor; }
   Tensor d(const std::string& name) const { return slots_.at("d" + name).tensor; }
 
+  DType dtype(const std::string& slot) const { return slots_.at(slot).tensor.dtype; }
   std::vector<double> values(const std::string& slot) const;
   std::map<std::string, std::vector<std::byte>> bits(
       bool written_by_op) const;  // of what the op writes, or of the rest
@@ -149,7 +150,8 @@ struct OpCase {
   std::function<i64(Shape)> terms = [](Shape) { return i64{0}; };  // of the longest sum behind one element
   bool bf16 = false;                                               // it also runs in bf16, on devices
   double roundings = 8;  // units of rounding along the longest path: docs/numerics.md, "Tolerances of the op table"
-  std::vector<std::pair<std::string, std::string>> aliases = {};  // {"dx", "dy"}: dx may lie where dy does
+  std::vector<std::pair<std::string, std::string>> aliases =
+      {};  // {"dx", "dy"}: dx may lie where dy does, if of one type
 };
 
 // Where an op can run: the CPU's instruction sets, and a GPU or its emulator if the test is linked with a back end.
