@@ -33,12 +33,10 @@ void AdamW::step(Context& ctx, Tensor scalars) const {
   const ClassScope in(ctx, OpClass::optimizer);
   for (const ParamStore::Run& run : params_.runs()) {
     const auto cut = [&](const Tensor& row) { return row.rows == 0 ? row : row.slice_cols(run.begin, run.end); };
-    ops::adamw(ctx, cut(params_.flat_masters()), cut(params_.flat_rounded()), cut(flat_.m), cut(flat_.v),
-               cut(params_.flat_grads()), scalars,
-               {.beta1 = cfg_.beta1,
-                .beta2 = cfg_.beta2,
-                .eps = cfg_.eps,
-                .weight_decay = run.decay ? cfg_.weight_decay : 0});
+    ops::adamw(
+        ctx, cut(params_.flat_masters()), cut(params_.flat_rounded()), cut(flat_.m), cut(flat_.v),
+        cut(params_.flat_grads()), scalars,
+        {.beta1 = cfg_.beta1, .beta2 = cfg_.beta2, .eps = cfg_.eps, .weight_decay = run.decay ? cfg_.weight_decay : 0});
   }
 }
 

@@ -33,11 +33,13 @@ TrainArenas::TrainArenas(Device device)
 TrainArenas TrainArenas::measuring(Device device) { return TrainArenas(device); }
 
 std::array<Arena*, 10> TrainArenas::all() {
-  return {&parameters, &rounded, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
+  return {&parameters,  &rounded,   &gradients, &slots,  &optimizer,
+          &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
 
 std::array<const Arena*, 10> TrainArenas::all() const {
-  return {&parameters, &rounded, &gradients, &slots, &optimizer, &activations, &recompute, &scratch, &tokens, &snapshot};
+  return {&parameters,  &rounded,   &gradients, &slots,  &optimizer,
+          &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
 
 TrainArenas::TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu)
