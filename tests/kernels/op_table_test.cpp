@@ -86,6 +86,7 @@ OpCase matmul_case(MatmulFlags flags) {
                 t("c") = flags.accumulate ? ref::add(t("c"), product) : product;
               },
           .terms = [](Shape s) { return s[2]; },
+          .bf16 = true,
           .roundings = 2};
 }
 
