@@ -16,21 +16,45 @@ function(xlstm_layer name)
   target_link_libraries(xlstm_${name} ${kind} ${ARG_LINKS})
 endfunction()
 
-# The CUDA kernels' emulator (src/kernels/cuda/emulator): for tests alone, never part of the program.
+# The GPU's operations, xlstm_gpu: what programs link to have them, nothing in a build without CUDA. Objects, not a
+# library: nothing refers to them but weak symbols, which pull nothing out of an archive.
+function(xlstm_cuda)
+  add_library(xlstm_gpu INTERFACE)
+  if(NOT XLSTM_CUDA)
+    return()
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cpp)
+  add_library(xlstm_gpu_ops OBJECT ${sources})
+  set_target_properties(xlstm_gpu_ops PROPERTIES CUDA_ARCHITECTURES "${XLSTM_CUDA_ARCH}"
+                        CUDA_COMPILER_LAUNCHER ${CMAKE_SOURCE_DIR}/scripts/nvcc_with_report.sh)
+  # nvcc cannot evaluate fmt's format strings at compile time, and takes fmt for constexpr only if told so.
+  target_compile_options(xlstm_gpu_ops PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-DFMT_CONSTEVAL=;-DFMT_USE_CONSTEXPR=1>")
+  target_include_directories(xlstm_gpu_ops PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(xlstm_gpu_ops PRIVATE xlstm_core CUDA::cudart_static CUDA::cublasLt)
+  target_link_libraries(xlstm_gpu INTERFACE $<TARGET_OBJECTS:xlstm_gpu_ops> CUDA::cudart_static CUDA::cublasLt)
+endfunction()
+
+# The CUDA kernels' emulator (src/kernels/cuda/emulator): for tests alone, never part of the program. xlstm_emulated_gpu
+# is to a test what xlstm_gpu is to a program.
 function(xlstm_emulator)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/emulator/*.cpp)
+  set(cuda ${CMAKE_SOURCE_DIR}/src/kernels/cuda)
+  file(GLOB sources CONFIGURE_DEPENDS ${cuda}/emulator/*.cpp)
   list(FILTER sources EXCLUDE REGEX "/(gpu|matmul)\\.cpp$")
   add_library(xlstm_emulator STATIC ${sources})
   target_include_directories(xlstm_emulator PUBLIC ${CMAKE_SOURCE_DIR}/src)
   target_include_directories(xlstm_emulator SYSTEM PUBLIC ${BOOST_CONTEXT_INCLUDE})
   target_link_libraries(xlstm_emulator PUBLIC xlstm_core ${BOOST_CONTEXT_LIBRARY})
-  # Objects, not a library: nothing refers to them but weak symbols, which pull nothing out of an archive.
-  file(GLOB ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu)
+  file(GLOB ops CONFIGURE_DEPENDS ${cuda}/*.cu)
   set_source_files_properties(${ops} PROPERTIES LANGUAGE CXX)
-  set(emulator ${CMAKE_SOURCE_DIR}/src/kernels/cuda/emulator)
-  add_library(xlstm_emulated_ops OBJECT ${ops} ${emulator}/gpu.cpp ${emulator}/matmul.cpp)
+  add_library(xlstm_emulated_ops OBJECT ${ops} ${cuda}/emulator/gpu.cpp ${cuda}/emulator/matmul.cpp)
   target_compile_options(xlstm_emulated_ops PRIVATE -x c++)
   target_link_libraries(xlstm_emulated_ops PUBLIC xlstm_emulator)
+  # Millions of emulated instructions: optimised in every build.
+  foreach(target xlstm_emulator xlstm_emulated_ops)
+    target_compile_options(${target} PRIVATE -O2)
+  endforeach()
+  add_library(xlstm_emulated_gpu INTERFACE)
+  target_link_libraries(xlstm_emulated_gpu INTERFACE $<TARGET_OBJECTS:xlstm_emulated_ops> xlstm_emulator)
 endfunction()
 
 # How src/kernels/cpu is compiled, whatever the build type: the fused multiply-adds that docs/numerics.md counts on come

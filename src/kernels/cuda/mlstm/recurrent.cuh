@@ -217,7 +217,6 @@ struct RecurrentGateGradients {
   Shape shape;
 };
 
-template <int kUnused = 0>
 XL_KERNEL(32, 1)
 recurrent_gate_gradients(const RecurrentGateGradients g) {
   const i64 head = block_index().x, heads = static_cast<i64>(g.shape.sequences) * g.shape.heads;

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/random.h"
-#include "tests/emulated/device.h"
+#include "tests/device/device.h"
 
 namespace xlstm::test {
 namespace {
@@ -17,7 +17,7 @@ void expect_gradient(i64 vocab, i64 cols, const std::vector<std::int32_t>& ids) 
       dy.push_back(static_cast<float>((static_cast<i64>(r) * 7 + c * 3) % 32));
       if (0 <= ids[r] && ids[r] < vocab) want[static_cast<std::size_t>(ids[r] * cols + c)] += dy.back();
     }
-  EmulatedDevice device;
+  TestDevice device;
   const Tensor dtable = device.put(std::vector<float>(want.size(), 1), vocab);
   ops::embedding_backward(device.ctx, dtable, device.put(dy, static_cast<i64>(ids.size())), device.put(ids));
   EXPECT_EQ(device.get<float>(dtable), want);
@@ -42,7 +42,7 @@ TEST(EmulatedEmbedding, OneIdFillsTheListsOverAndOver) {
 TEST(EmulatedEmbedding, UnknownIdsWriteNothingAndGiveNaN) {
   const std::vector<std::int32_t> ids{0, -1, 6, 5, 7, 1 << 30, -(1 << 30), 8};
   expect_gradient(6, 4, ids);
-  EmulatedDevice device;
+  TestDevice device;
   const Tensor y = device.put(std::vector<float>(8 * 4), 8);
   ops::embedding_forward(device.ctx, y, device.put(ids), device.put(std::vector<float>(6 * 4, 2), 6));
   const std::vector<float> values = device.get<float>(y);

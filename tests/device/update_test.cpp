@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "tests/emulated/device.h"
+#include "tests/device/device.h"
 
 namespace xlstm::test {
 namespace {
@@ -31,7 +31,7 @@ Arrays updated(double applied, i64 offset) {
   const auto set = [&](UpdateScalar s, double x) { scalars[static_cast<std::size_t>(s)] = x; };
   set(UpdateScalar::lr, 0.01), set(UpdateScalar::correction1, 0.1), set(UpdateScalar::correction2, 0.05);
   set(UpdateScalar::grad_scale, 0.5), set(UpdateScalar::applied, applied);
-  EmulatedDevice device;
+  TestDevice device;
   const Tensor w = device.put(a.w, 1, offset), m = device.put(a.m, 1, offset), v = device.put(a.v, 1, offset);
   const Tensor rounded = device.put(std::vector<std::uint16_t>(kSize, 7), 1, DType::bf16, offset);
   ops::adamw(device.ctx, w, rounded, m, v, device.put(g, 1, offset), device.put(scalars), kConstants);
@@ -62,7 +62,7 @@ TEST(EmulatedUpdate, AlignmentChangesNoBit) {
 }
 
 TEST(EmulatedUpdate, ClipSeesWhatIsNotFinite) {
-  EmulatedDevice device;
+  TestDevice device;
   for (const double bad : {std::nan(""), HUGE_VAL, 2.0}) {
     const Tensor scalars = device.put(std::vector<double>(kUpdateScalars, 0.25));
     const Tensor losses = device.put(std::vector<double>{1, 2, 3}, 3);
@@ -79,7 +79,7 @@ TEST(EmulatedUpdate, ClipSeesWhatIsNotFinite) {
 }
 
 TEST(EmulatedUpdate, SquaresOfAnUnalignedRow) {
-  EmulatedDevice device;
+  TestDevice device;
   const std::vector<float> x(70001, 0.5f);
   for (const i64 offset : {0, 3}) {
     const Tensor out = device.put(std::vector<double>(2, -1), 2);

@@ -1,5 +1,5 @@
 #pragma once
-// The emulator as a device, and tensors in its memory, for tests of ops beyond the op table.
+// A device, or the emulator, and tensors in its memory, for tests of ops beyond the op table.
 #include <vector>
 
 #include "core/bf16.h"
@@ -8,9 +8,9 @@
 
 namespace xlstm::test {
 
-class EmulatedDevice {
+class TestDevice {
  public:
-  EmulatedDevice() : gpu_(open_gpu(0)), scratch_("scratch", memory_, 0) {
+  TestDevice() : gpu_(open_gpu(0)), scratch_("scratch", memory_, 0) {
     ctx = {.device = Device::cuda, .gpu = gpu_.get(), .scratch = &scratch_};
   }
 

@@ -1,4 +1,4 @@
-// The real mLSTM kernels in the emulator, against the definition in f64 on the same bf16 inputs.
+// The mLSTM kernels against the definition in f64 on the same bf16 inputs.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -168,32 +168,32 @@ void expect_cell(const MlstmCase& x, Options o = {}) {
   EXPECT_LT(l2_error(got.denominator, want.denominator), kStatistic) << "denominator";
 }
 
-class EmulatedMlstm : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Gates, EmulatedMlstm, testing::Values(true, false),
+class DeviceMlstm : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Gates, DeviceMlstm, testing::Values(true, false),
                          [](const auto& p) { return p.param ? "exp" : "sigmoid"; });
 
-TEST_P(EmulatedMlstm, HeadSizes) {
+TEST_P(DeviceMlstm, HeadSizes) {
   for (const auto& [K, V] : {std::pair{64, 128}, std::pair{128, 256}, std::pair{192, 384}, std::pair{256, 512}}) {
     SCOPED_TRACE(fmt::format("K {}, V {}", K, V));
     expect_cell(rounded_case(1, 128, 1, K, V, GetParam(), 1, false, -1));
   }
 }
 
-TEST_P(EmulatedMlstm, OtherHeadSizes) {
+TEST_P(DeviceMlstm, OtherHeadSizes) {
   for (const auto& [K, V] : {std::pair{8, 16}, std::pair{64, 64}, std::pair{320, 64}, std::pair{64, 200}}) {
     SCOPED_TRACE(fmt::format("K {}, V {}", K, V));
     expect_cell(rounded_case(1, 70, 1, K, V, GetParam(), 2, true));
   }
 }
 
-TEST_P(EmulatedMlstm, AnyLength) {
+TEST_P(DeviceMlstm, AnyLength) {
   for (const i64 T : {1, 2, 63, 64, 65, 191}) {
     SCOPED_TRACE(fmt::format("T {}", T));
     expect_cell(rounded_case(2, T, 2, 64, 128, GetParam(), 3, T % 2 == 0));
   }
 }
 
-TEST_P(EmulatedMlstm, Resets) {
+TEST_P(DeviceMlstm, Resets) {
   for (const bool with_states : {false, true}) {
     MlstmCase x = rounded_case(2, 200, 2, 64, 64, GetParam(), 4, with_states);
     for (const i64 r : {0, 5, 63, 64, 65, 66, 130, 200, 263, 391}) x.log_f[r * 2] = x.log_f[r * 2 + 1] = ref::kMinusInf;
@@ -203,7 +203,7 @@ TEST_P(EmulatedMlstm, Resets) {
 }
 
 // More tokens than lie between two anchors of the forget gate's gradient.
-TEST_P(EmulatedMlstm, Anchors) {
+TEST_P(DeviceMlstm, Anchors) {
   for (const bool with_states : {false, true}) {
     MlstmCase x = rounded_case(1, 2100, 1, 64, 64, GetParam(), 5, with_states);
     for (double& f : x.log_f) f *= 0.02;  // long memory
@@ -213,7 +213,7 @@ TEST_P(EmulatedMlstm, Anchors) {
 }
 
 // Every launch has a schedule of its own.
-TEST_P(EmulatedMlstm, AnyScheduleGivesTheSameBits) {
+TEST_P(DeviceMlstm, AnyScheduleGivesTheSameBits) {
   for (const Options o : {Options{}, Options{DType::f32}}) {
     const MlstmCase x = rounded_case(1, o.type == DType::f32 ? 20 : 130, 1, 64, 128, GetParam(), 6, true);
     const MlstmResult want = run_on_device(x, o);
@@ -229,7 +229,7 @@ TEST_P(EmulatedMlstm, AnyScheduleGivesTheSameBits) {
 }
 
 // The recurrent kernel: f32, and heads that the portable one does not take.
-TEST_P(EmulatedMlstm, RecurrentInF32) {
+TEST_P(DeviceMlstm, RecurrentInF32) {
   for (const auto& [K, V, T] : {std::array{8, 16, 1}, {31, 33, 40}, {64, 128, 70}, {128, 64, 20}}) {
     SCOPED_TRACE(fmt::format("K {}, V {}, T {}", K, V, T));
     expect_f32_cell(random_case(2, T, 2, K, V, GetParam(), 7, false));
@@ -237,7 +237,7 @@ TEST_P(EmulatedMlstm, RecurrentInF32) {
   }
 }
 
-TEST_P(EmulatedMlstm, RecurrentResets) {
+TEST_P(DeviceMlstm, RecurrentResets) {
   for (const bool with_states : {false, true}) {
     MlstmCase x = random_case(2, 70, 2, 16, 16, GetParam(), 9, with_states);
     for (const i64 r : {0, 5, 31, 32, 33, 69, 70, 133}) x.log_f[r * 2] = x.log_f[r * 2 + 1] = ref::kMinusInf;
@@ -246,13 +246,13 @@ TEST_P(EmulatedMlstm, RecurrentResets) {
   }
 }
 
-TEST_P(EmulatedMlstm, RecurrentInBf16) {
+TEST_P(DeviceMlstm, RecurrentInBf16) {
   expect_cell(rounded_case(1, 70, 2, 24, 36, GetParam(), 10, true));  // 36: not whole pieces of 16 bytes
   expect_cell(rounded_case(1, 12, 1, 576, 40, GetParam(), 11, true));
   expect_cell(rounded_case(1, 70, 2, 64, 64, GetParam(), 12, true), {.kernel = CellKernel::recurrent});
 }
 
-TEST_P(EmulatedMlstm, StepReplacesTheState) {
+TEST_P(DeviceMlstm, StepReplacesTheState) {
   const MlstmCase x = random_case(2, 5, 2, 40, 70, GetParam(), 13, true);
   const MlstmResult want = run_mlstm_step<double>(x);
   OnDevice d;

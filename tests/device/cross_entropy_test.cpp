@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "tests/emulated/device.h"
+#include "tests/device/device.h"
 
 namespace xlstm::test {
 namespace {
@@ -13,7 +13,7 @@ constexpr double kCap = 15;
 TEST(EmulatedCrossEntropy, WrongTargetsGiveNaNAndNoGradient) {
   constexpr i64 kClasses = 6;
   const std::vector<std::int32_t> targets{-1, 6, -2, 1 << 30, 5};
-  EmulatedDevice device;
+  TestDevice device;
   const Tensor loss = device.put(std::vector<float>(5, 9), 5), again = device.put(std::vector<float>(5, 9), 5);
   const Tensor logits = device.put(std::vector<float>(5 * kClasses, 1), 5);
   const Tensor dz = device.put(std::vector<float>(5 * kClasses, 9), 5), where = device.put(targets);
@@ -38,7 +38,7 @@ void expect_long_row(i64 classes) {
   for (i64 c = 0; c < classes; ++c) sum += std::exp(capped(c));
   const std::int32_t target = static_cast<std::int32_t>(classes) - 2;
 
-  EmulatedDevice device;
+  TestDevice device;
   const Tensor logits = device.put(z, 1), loss = device.put(std::vector<float>(1), 1);
   const Tensor where = device.put(std::vector<std::int32_t>{target});
   ops::cross_entropy_forward(device.ctx, loss, logits, where, kCap);
