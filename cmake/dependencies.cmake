@@ -1,5 +1,6 @@
 # Every third-party library, in one file. Debian and Ubuntu package names stand in scripts/install_dependencies.sh.
-find_package(OpenMP REQUIRED)
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED)  # what oneDNN is built with
 find_package(fmt REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)

@@ -38,7 +38,8 @@ if [[ "$quick" != --quick ]]; then
   for test in "${tests[@]}"; do "build-debug/$test" --gtest_brief=1; done
 
   step "thread sanitizer"
-  scripts/build.sh cpu-tsan data_test train_test
+  scripts/build.sh cpu-tsan core_test data_test train_test
+  build-tsan/core_test --gtest_brief=1 --gtest_filter='ParallelTest*'
   build-tsan/data_test --gtest_brief=1 --gtest_filter='Loader*:DatasetTest.ThreadsAndFormats*'
   build-tsan/train_test --gtest_brief=1 --gtest_filter='CheckpointWriter*'
 fi

@@ -1,10 +1,9 @@
-// Arenas measure exactly what they later give, parameters know where they lie, and work is done once each.
+// Arenas measure exactly what they later give, and parameters know where they lie.
 #include "core/memory.h"
 
 #include <numeric>
 
 #include "core/context.h"
-#include "core/parallel.h"
 #include "core/params.h"
 #include "tests/core/support.h"
 
@@ -148,28 +147,6 @@ TEST(Params, LieInOneRow) {
     EXPECT_EQ(store.runs()[i].end, ends[i]);
     EXPECT_EQ(store.runs()[i].decay, i == 1);
   }
-}
-
-// Its tasks must not throw (core/parallel.h); each is done once, by whatever number of threads.
-TEST(Parallel, EveryTaskOnce) {
-  for (const int threads : {1, 2, 5}) {
-    set_threads(threads);
-    EXPECT_EQ(max_threads(), threads);
-    for (const i64 tasks : {0, 1, 2, 1000}) {
-      std::vector<int> done(static_cast<std::size_t>(tasks));
-      parallel_for(tasks, [&](i64 task) { ++done[static_cast<std::size_t>(task)]; });
-      EXPECT_THAT(done, Each(1));
-    }
-  }
-  set_threads(0);
-  EXPECT_EQ(max_threads(), usable_cores());
-}
-
-TEST(Parallel, BlocksAreCutByShapeAlone) {
-  std::vector<std::pair<i64, i64>> blocks(3);
-  parallel_blocks(10, 4, [&](i64 begin, i64 end) { blocks[static_cast<std::size_t>(begin / 4)] = {begin, end}; });
-  EXPECT_EQ(blocks, (std::vector<std::pair<i64, i64>>{{0, 4}, {4, 8}, {8, 10}}));
-  parallel_blocks(0, 4, [&](i64, i64) { FAIL(); });
 }
 
 TEST(Memory, TooMuchIsTheUsersToMend) {

@@ -1,6 +1,7 @@
 // Matrix products: oneDNN for f32, plain loops for f64 (gradient checks). C is cut into tiles by shape alone, each one
 // computed by one single-threaded library call, because the bits of a threaded call depend on the number of threads.
 #include <dnnl.h>
+#include <omp.h>
 
 #include <atomic>
 
@@ -41,17 +42,11 @@ std::pair<Cut, Cut> tiles_of(i64 M, i64 N) {
   return {Cut(M, rows), Cut(N, cols)};
 }
 
-// The library starts threads of its own unless it is told that there is only one.
-class OneThread {
- public:
-  OneThread() { set_threads(1); }
-  ~OneThread() { set_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_ = max_threads();
-};
+// The library starts OpenMP threads of its own unless its caller's thread is told that there is only one.
+void call_with_one_thread() {
+  thread_local bool told = false;
+  if (!std::exchange(told, true)) omp_set_num_threads(1);
+}
 
 bool multiply_f32(const Product& p, Tensor c, Tensor a, Tensor b) {
   const auto [rows, cols] = tiles_of(p.M, p.N);
@@ -59,7 +54,7 @@ bool multiply_f32(const Product& p, Tensor c, Tensor a, Tensor b) {
   float* const pc = c.row<float>();
   std::atomic<bool> ok = true;
   parallel_for(rows.parts * cols.parts, [&, rows = rows, cols = cols](i64 task) {
-    const OneThread one_thread;
+    call_with_one_thread();
     const i64 m = rows.begin(task / cols.parts), n = cols.begin(task % cols.parts);
     const dnnl_status_t status =
         dnnl_sgemm(p.ta ? 'T' : 'N', p.tb ? 'T' : 'N', rows.width(task / cols.parts), cols.width(task % cols.parts),
