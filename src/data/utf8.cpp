@@ -41,36 +41,38 @@ Utf8Step utf8_step(std::string_view text) {
   return {Kind::valid, lead.bytes};
 }
 
-std::size_t find_invalid_utf8(std::string_view text) {
-  if (simdjson::validate_utf8(text)) return std::string_view::npos;
+namespace {
+
+// Bytes before the first ill-formed piece. It reads no further than that, so that a text of many takes linear time.
+std::size_t valid_prefix(std::string_view text) {
   std::size_t at = 0;
-  for (;;) {
+  while (at < text.size()) {
     const Utf8Step step = utf8_step(text.substr(at));
-    if (step.kind != Utf8Step::Kind::valid) return at;
+    if (step.kind != Utf8Step::Kind::valid) break;
     at += step.bytes;
   }
+  return at;
+}
+
+}  // namespace
+
+std::size_t find_invalid_utf8(std::string_view text) {
+  return simdjson::validate_utf8(text) ? std::string_view::npos : valid_prefix(text);
 }
 
 std::string repair_utf8(std::string_view text, i64& replaced) {
   std::string out;
   out.reserve(text.size() + 16);
-  while (!text.empty()) {
-    const std::size_t good = std::min(find_invalid_utf8(text), text.size());
+  std::size_t good = std::min(find_invalid_utf8(text), text.size());  // end of what is valid from the last bad piece on
+  for (;;) {
     out.append(text.substr(0, good));
     text.remove_prefix(good);
-    while (!text.empty()) {  // bad pieces come in runs: step through them without validating the rest each time
-      const Utf8Step step = utf8_step(text);
-      if (step.kind == Utf8Step::Kind::valid && step.bytes == 1) break;
-      if (step.kind == Utf8Step::Kind::valid) {
-        out.append(text.substr(0, step.bytes));
-      } else {
-        out += "\uFFFD";
-        ++replaced;
-      }
-      text.remove_prefix(step.bytes);
-    }
+    if (text.empty()) return out;
+    out += "\uFFFD";
+    ++replaced;
+    text.remove_prefix(utf8_step(text).bytes);
+    good = valid_prefix(text);
   }
-  return out;
 }
 
 std::size_t whole_characters(std::string_view text) {

@@ -39,6 +39,15 @@ class ReaderTest : public testing::Test {
   TempDir dir_;
 };
 
+// Pieces that alternate with text are the worst case: minutes where the time grows with the square of the length.
+TEST(Utf8, ManyBadPiecesTakeLinearTime) {
+  std::string text, expected;
+  for (int i = 0; i < 2'000'000; ++i) text += "\xff a", expected += "\uFFFD a";
+  i64 replaced = 0;
+  EXPECT_TRUE(repair_utf8(text, replaced) == expected);
+  EXPECT_EQ(replaced, 2'000'000);
+}
+
 TEST_F(ReaderTest, TxtIsOneDocumentUnlessSeparated) {
   const std::string path = file("a.txt", "one\ntwo\n---\nthree\r\n---\r\n---\nfour");
   EXPECT_THAT(read_all({path}).documents, ElementsAre("one\ntwo\n---\nthree\r\n---\r\n---\nfour"));
