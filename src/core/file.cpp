@@ -2,10 +2,10 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -23,7 +23,9 @@ bool allowed(const char* call) {
 }
 
 UserError system_error(std::string_view doing, const fs::path& path) {
-  const char* hint = errno == ENOSPC || errno == EDQUOT ? " (free some space, or write elsewhere)" : "";
+  const char* hint = errno == ENOSPC || errno == EDQUOT ? " (free some space, or write elsewhere)"
+                     : errno == EFBIG                   ? " (raise 'ulimit -f')"
+                                                        : "";
   return user_error("cannot {} {}: {}{}", doing, path.string(), std::strerror(errno), hint);
 }
 
@@ -77,6 +79,33 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
     throw;
   }
   fsync_directory(path.parent_path().empty() ? "." : path.parent_path());
+}
+
+void check_output_file(const fs::path& path, std::string_view option) {
+  std::error_code error;
+  if (path.empty()) throw user_error("{}: is empty; name the file to write", option);
+  const fs::file_status there = fs::status(path, error);
+  if (fs::exists(there) && !fs::is_regular_file(there))
+    throw user_error("{} {}: is {}; name the file to write", option, path.string(),
+                     fs::is_directory(there) ? "a folder" : "no regular file");
+  if (path.filename().empty()) throw user_error("{} {}: ends in a slash; name a file", option, path.string());
+  fs::path folder = path.parent_path();
+  while (!folder.empty() && !fs::exists(folder, error)) folder = folder.parent_path();
+  if (folder.empty()) folder = ".";
+  if (!fs::is_directory(folder, error))
+    errno = ENOTDIR;
+  else if (access(folder.c_str(), W_OK | X_OK) == 0)
+    return;
+  throw user_error("{} {}: cannot write in {}: {}", option, path.string(), folder.string(), std::strerror(errno));
+}
+
+fs::path move_aside(const fs::path& path, std::string_view why) {
+  fs::path aside;
+  std::error_code ignored;
+  for (int n = 1; aside.empty() || fs::exists(fs::symlink_status(aside, ignored)); ++n)
+    aside = fmt::format("{}.{}-{}", path.string(), why, n);
+  rename_path(path, aside);
+  return aside;
 }
 
 void fsync_directory(const fs::path& dir) {
@@ -170,7 +199,11 @@ void InputFile::read(i64 offset, void* data, i64 bytes) const {
     const ssize_t got = pread(fd_, p, static_cast<std::size_t>(bytes), offset);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw system_error("read", path_);
-    if (got == 0) throw user_error("{}: ends at byte {}, {} more were expected", path_.string(), offset, bytes);
+    if (got == 0) {
+      struct stat now {};
+      const i64 end = fstat(fd_, &now) == 0 ? std::min<i64>(now.st_size, offset) : offset;
+      throw user_error("{}: ends at byte {}, {} more were expected", path_.string(), end, offset + bytes - end);
+    }
     p += got;
     offset += got;
     bytes -= got;
@@ -178,38 +211,6 @@ void InputFile::read(i64 offset, void* data, i64 bytes) const {
 }
 
 void InputFile::forget_cached() const { posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
-
-MappedFile::MappedFile(const fs::path& path) {
-  const int fd = open_or_throw(path, O_RDONLY, "read");
-  struct stat info {};
-  if (fstat(fd, &info) != 0) {
-    ::close(fd);
-    throw system_error("read", path);
-  }
-  size_ = static_cast<std::size_t>(info.st_size);
-  if (size_ > 0) {
-    void* p = mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED) {
-      ::close(fd);
-      throw system_error("map", path);
-    }
-    data_ = static_cast<const std::byte*>(p);
-  }
-  ::close(fd);
-}
-
-MappedFile::~MappedFile() {
-  if (data_) munmap(const_cast<std::byte*>(data_), size_);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
 
 FileLock::FileLock(const fs::path& path, std::string_view what) : fd_(open_or_throw(path, O_RDWR | O_CREAT, "lock")) {
   const std::string pid = std::to_string(getpid());

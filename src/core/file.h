@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -17,6 +16,13 @@ std::string read_file(const fs::path& path);
 
 // Written beside the target, fsynced, renamed over it, and the folder fsynced.
 void write_file_atomically(const fs::path& path, std::string_view content);
+
+// For before the work whose result goes there: UserError naming `option` when the path is empty, a folder or a device,
+// or when no file can be made there. Folders above it may be missing still.
+void check_output_file(const fs::path& path, std::string_view option);
+
+// What cannot be used any more, but may be somebody's: renamed to "path.why-1", or the next number that is free.
+fs::path move_aside(const fs::path& path, std::string_view why);
 
 void fsync_directory(const fs::path& dir);
 void make_directory(const fs::path& dir);  // and the ones above it
@@ -65,21 +71,6 @@ class InputFile {
   fs::path path_;
   int fd_ = -1;
   i64 bytes_ = 0;
-};
-
-// A read-only file, paged in on use.
-class MappedFile {
- public:
-  MappedFile() = default;
-  explicit MappedFile(const fs::path& path);
-  ~MappedFile();
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
-
- private:
-  const std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
 };
 
 // Holds an advisory lock on a file for as long as it lives; the lock of a dead process is gone with it.

@@ -10,8 +10,8 @@ Json read_json(const fs::path& path) {
     return Json::parse(text);
   } catch (const nlohmann::json::parse_error& e) {
     throw user_error("{}: not valid JSON at byte {}; the file is damaged or not ours", path.string(), e.byte);
-  } catch (const nlohmann::json::exception& e) {  // a number beyond any type has no position
-    throw user_error("{}: not valid JSON ({}); the file is damaged or not ours", path.string(), e.what());
+  } catch (const nlohmann::json::exception&) {
+    throw user_error("{}: holds a number beyond any type; the file is damaged or not ours", path.string());
   }
 }
 

@@ -23,8 +23,9 @@ template <class T>
 T json_field(const Json& object, const char* key, const fs::path& path) {
   try {
     return object.at(key).get<T>();
-  } catch (const nlohmann::json::exception& e) {
-    throw user_error("{}: field '{}' is missing or of the wrong type ({})", path.string(), key, e.what());
+  } catch (const nlohmann::json::exception&) {
+    throw user_error("{}: field '{}' is {}; the file is damaged or not ours", path.string(), key,
+                     object.is_object() && object.contains(key) ? "of the wrong type" : "missing");
   }
 }
 

@@ -22,6 +22,10 @@ std::string human_count(double count, const char* billion) {
   return count < 100 ? fmt::format("{:.3g}", count) : fmt::format("{:.0f}", count);
 }
 
+std::string counted(i64 count, std::string_view one) {
+  return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
+}
+
 std::string human_duration(double seconds) {
   if (!std::isfinite(seconds)) return "?";
   if (seconds < 60) return fmt::format("{:.1f} s", seconds);
@@ -64,6 +68,10 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  const auto begins = [&](const std::string& candidate) { return candidate.starts_with(word); };
+  constexpr std::size_t kTelling = 4;  // "--te"
+  if (word.size() >= kTelling && std::count_if(candidates.begin(), candidates.end(), begins) == 1)
+    return *std::find_if(candidates.begin(), candidates.end(), begins);
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(2, word.size() / 2) + 1;
   for (const std::string& candidate : candidates) {

@@ -8,10 +8,10 @@ namespace xlstm {
 
 namespace {
 
-// Throws when the file is not exactly as long as the manifest says.
-MappedFile map_checked(const fs::path& path, i64 expected_bytes) {
-  MappedFile file(path);
-  const i64 found = static_cast<i64>(file.bytes().size());
+// Refuses a file that is not exactly as long as the manifest says.
+std::unique_ptr<InputFile> open_checked(const fs::path& path, i64 expected_bytes) {
+  auto file = std::make_unique<InputFile>(path);
+  const i64 found = file->bytes();
   if (found != expected_bytes)
     throw user_error(
         "{}: {}: expected {} bytes, found {}; run 'xlstm data verify {}' for the rest, "
@@ -21,6 +21,17 @@ MappedFile map_checked(const fs::path& path, i64 expected_bytes) {
   return file;
 }
 
+// A file that was cut off since it was opened is the user's to mend, like damaged bytes.
+template <class T>
+void read_numbers(const InputFile& file, i64 first, i64 count, T* out) {
+  constexpr i64 kWidth = sizeof(T);
+  try {
+    file.read(first * kWidth, out, count * kWidth);
+  } catch (const UserError& e) {
+    throw user_error("{}; restore the file, or build the data set again", e.what());
+  }
+}
+
 void check_tokenizer(const fs::path& folder, const Manifest& manifest) {
   const fs::path file = tokenizer_model_path(folder);
   if (const std::string found = sha256_hex(read_file(file)); found != manifest.tokenizer_sha256)
@@ -28,12 +39,6 @@ void check_tokenizer(const fs::path& folder, const Manifest& manifest) {
         "{}: not the tokenizer of this data set: expected sha256 {}, found {}; put a copy of the right one there, or "
         "build the data set again",
         file.string(), manifest.tokenizer_sha256, found);
-}
-
-// A file is mapped at a page, so that its numbers are aligned.
-template <class T>
-const T* numbers(const MappedFile& file) {
-  return reinterpret_cast<const T*>(file.bytes().data());
 }
 
 template <class F>
@@ -52,46 +57,68 @@ i64 first_bad_id(const T* ids, i64 count, i64 vocab_size) {
                    path.string(), offset, id, vocab_size - 1);
 }
 
-void verify_checksum(const fs::path& path, const MappedFile& file, const std::string& expected) {
-  const std::string found = xxh3_hex(file.bytes().data(), file.bytes().size());
+void verify_checksum(const fs::path& path, const std::string& found, const std::string& expected) {
   if (found != expected)
     throw user_error("{}: damaged: expected xxh3 {}, found {}; build the data set again", path.string(), expected,
                      found);
 }
 
-// Documents begin at 0, one right after the other, and each ends with the end-of-document id.
-template <class T>
-void verify_documents(const fs::path& path, const MappedFile& docs, const MappedFile& tokens, const ShardInfo& shard,
-                      i64 eod_id) {
-  const auto* starts = numbers<std::uint64_t>(docs);
-  const T* ids = numbers<T>(tokens);
-  const auto tokens_in_shard = static_cast<std::uint64_t>(shard.tokens);
-  for (i64 d = 0; d < shard.documents; ++d) {
-    const bool fits = d == 0 ? starts[0] == 0 : starts[d - 1] < starts[d] && starts[d] < tokens_in_shard;
+// Documents begin at 0, one right after the other.
+void verify_starts(const fs::path& path, const std::vector<std::uint64_t>& starts, std::uint64_t tokens) {
+  for (std::size_t d = 0; d < starts.size(); ++d) {
+    const bool fits = d == 0 ? starts[0] == 0 : starts[d - 1] < starts[d] && starts[d] < tokens;
     if (!fits)
       throw user_error("{}: byte {}: document {} starts at token {}, expected {}; build the data set again",
                        path.string(), d * 8, d, starts[d],
-                       d == 0 ? "0" : fmt::format("{} to {}", starts[d - 1] + 1, tokens_in_shard - 1));
+                       d == 0 ? "0" : fmt::format("{} to {}", starts[d - 1] + 1, tokens - 1));
   }
-  for (i64 d = 0; d < shard.documents; ++d) {
-    const std::uint64_t end = d + 1 < shard.documents ? starts[d + 1] : tokens_in_shard;
-    if (static_cast<i64>(ids[end - 1]) != eod_id)
-      throw user_error("{}: byte {}: document {} does not end with the end-of-document id {}; build the data set again",
-                       path.string(), d * 8, d, eod_id);
+}
+
+struct TokensRead {
+  std::string xxh3;
+  std::size_t first_open_document;  // that does not end with the end-of-document id; their number where all do
+};
+
+// All ids of a shard, which must be of the vocabulary.
+template <class T>
+TokensRead read_all_tokens(const InputFile& file, const Manifest& manifest, i64 tokens,
+                           const std::vector<std::uint64_t>& starts) {
+  constexpr i64 kPiece = 1 << 20;
+  std::vector<T> ids(static_cast<std::size_t>(std::min(kPiece, tokens)));
+  Xxh3 checksum;
+  TokensRead result{"", starts.size()};
+  std::size_t document = 0;
+  for (i64 begin = 0; begin < tokens; begin += kPiece) {
+    const i64 n = std::min(kPiece, tokens - begin);
+    read_numbers(file, begin, n, ids.data());
+    if (const i64 bad = first_bad_id(ids.data(), n, manifest.vocab_size); bad < n)
+      refuse_id(file.path(), begin + bad, static_cast<i64>(ids[static_cast<std::size_t>(bad)]), manifest.vocab_size);
+    checksum.update(ids.data(), static_cast<std::size_t>(n) * sizeof(T));
+    for (; document < starts.size(); ++document) {
+      const i64 last = (document + 1 < starts.size() ? static_cast<i64>(starts[document + 1]) : tokens) - 1;
+      if (last >= begin + n) break;
+      if (static_cast<i64>(ids[static_cast<std::size_t>(last - begin)]) != manifest.eod_id)
+        result.first_open_document = std::min(result.first_open_document, document);
+    }
   }
+  result.xxh3 = checksum.hex();
+  return result;
 }
 
 template <class T>
 void verify_shard(const fs::path& folder, const Manifest& manifest, const ShardInfo& shard) {
   const fs::path tokens_file = tokens_path(folder, shard), docs_file = docs_path(folder, shard);
-  const MappedFile tokens = map_checked(tokens_file, shard.tokens * static_cast<i64>(sizeof(T)));
-  const MappedFile docs = map_checked(docs_file, shard.documents * 8);
-  const T* ids = numbers<T>(tokens);
-  const i64 bad = first_bad_id(ids, shard.tokens, manifest.vocab_size);
-  if (bad < shard.tokens) refuse_id(tokens_file, bad, static_cast<i64>(ids[bad]), manifest.vocab_size);
-  verify_checksum(tokens_file, tokens, shard.tokens_xxh3);
-  verify_documents<T>(docs_file, docs, tokens, shard, manifest.eod_id);
-  verify_checksum(docs_file, docs, shard.docs_xxh3);
+  const auto tokens = open_checked(tokens_file, shard.tokens * static_cast<i64>(sizeof(T)));
+  const auto docs = open_checked(docs_file, shard.documents * 8);
+  std::vector<std::uint64_t> starts(static_cast<std::size_t>(shard.documents));
+  read_numbers(*docs, 0, shard.documents, starts.data());
+  verify_starts(docs_file, starts, static_cast<std::uint64_t>(shard.tokens));
+  const TokensRead read = read_all_tokens<T>(*tokens, manifest, shard.tokens, starts);
+  verify_checksum(tokens_file, read.xxh3, shard.tokens_xxh3);
+  if (const std::size_t d = read.first_open_document; d < starts.size())
+    throw user_error("{}: byte {}: document {} does not end with the end-of-document id {}; build the data set again",
+                     docs_file.string(), d * 8, d, manifest.eod_id);
+  verify_checksum(docs_file, xxh3_hex(starts.data(), starts.size() * 8), shard.docs_xxh3);
 }
 
 }  // namespace
@@ -104,8 +131,8 @@ Dataset Dataset::open(const fs::path& path, const std::string& part) {
   check_tokenizer(d.folder_, d.manifest_);
   d.first_token_.push_back(0);
   for (const ShardInfo& shard : d.manifest_.shards) {
-    d.shards_.push_back(map_checked(tokens_path(d.folder_, shard), shard.tokens * size_of(d.manifest_.token_type())));
-    map_checked(docs_path(d.folder_, shard), shard.documents * 8);
+    d.shards_.push_back(open_checked(tokens_path(d.folder_, shard), shard.tokens * size_of(d.manifest_.token_type())));
+    open_checked(docs_path(d.folder_, shard), shard.documents * 8);
     d.first_token_.push_back(d.first_token_.back() + shard.tokens);
   }
   return d;
@@ -126,11 +153,12 @@ void Dataset::read(i64 position, i64 count, std::int32_t* out) const {
     const i64 offset = position - first_token_[shard];
     const i64 n = std::min(count, first_token_[shard + 1] - position);
     with_token_type(manifest_.token_type(), [&]<class T>() {
-      const T* ids = numbers<T>(shards_[shard]) + offset;
-      if (const i64 bad = first_bad_id(ids, n, manifest_.vocab_size); bad < n)
-        refuse_id(tokens_path(folder_, manifest_.shards[shard]), offset + bad, static_cast<i64>(ids[bad]),
+      std::vector<T> ids(static_cast<std::size_t>(n));
+      read_numbers(*shards_[shard], offset, n, ids.data());
+      if (const i64 bad = first_bad_id(ids.data(), n, manifest_.vocab_size); bad < n)
+        refuse_id(shards_[shard]->path(), offset + bad, static_cast<i64>(ids[static_cast<std::size_t>(bad)]),
                   manifest_.vocab_size);
-      std::copy(ids, ids + n, out);
+      std::copy(ids.begin(), ids.end(), out);
     });
     position += n;
     count -= n;

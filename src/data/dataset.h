@@ -1,6 +1,8 @@
 #pragma once
-// Dataset: the tokens of a folder made by `xlstm data build`, memory-mapped, as one long stream.
+// Dataset: the tokens of a folder made by `xlstm data build` as one long stream. Read, not mapped: a file that is cut
+// off meanwhile is an error then, and not a signal or zeros.
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,7 +31,7 @@ class Dataset {
   double text_bytes_per_token_byte() const;
 
   // out[0, count) = the tokens from `position` on, across shards. UserError with shard and offset on an id outside the
-  // vocabulary. Safe to call from several threads.
+  // vocabulary, or when the file has become shorter. Safe to call from several threads.
   void read(i64 position, i64 count, std::int32_t* out) const;
 
  private:
@@ -38,7 +40,7 @@ class Dataset {
   fs::path folder_;
   Manifest manifest_;
   std::string fingerprint_;
-  std::vector<MappedFile> shards_;
+  std::vector<std::unique_ptr<InputFile>> shards_;
   std::vector<i64> first_token_;  // of each shard in the stream, and the end
 };
 

@@ -1,5 +1,7 @@
 #include "data/dataset_writer.h"
 
+#include <algorithm>
+
 #include "core/hash.h"
 
 namespace xlstm {
@@ -35,6 +37,19 @@ void cut_back(const fs::path& path, i64 bytes) {
                      bytes, path.parent_path().parent_path().string());
   fs::resize_file(path, static_cast<std::uintmax_t>(bytes), error);
   if (error) throw user_error("cannot cut {}: {}", path.string(), error.message());
+}
+
+std::string checksum_of(const fs::path& path) {
+  const InputFile file(path);
+  std::string piece(kBufferBytes, '\0');
+  Xxh3 checksum;
+  for (i64 at = 0; at < file.bytes();) {
+    const i64 n = std::min(static_cast<i64>(piece.size()), file.bytes() - at);
+    file.read(at, piece.data(), n);
+    checksum.update(piece.data(), static_cast<std::size_t>(n));
+    at += n;
+  }
+  return checksum.hex();
 }
 
 }  // namespace
@@ -94,12 +109,8 @@ void DatasetWriter::close_files() {
 
 void DatasetWriter::close_shard() {
   close_files();
-  const auto checksum = [](const fs::path& path) {
-    const MappedFile file(path);
-    return xxh3_hex(file.bytes().data(), file.bytes().size());
-  };
-  open_.tokens_xxh3 = checksum(tokens_path(folder_, open_));
-  open_.docs_xxh3 = checksum(docs_path(folder_, open_));
+  open_.tokens_xxh3 = checksum_of(tokens_path(folder_, open_));
+  open_.docs_xxh3 = checksum_of(docs_path(folder_, open_));
   manifest_.shards.push_back(std::exchange(open_, {}));
 }
 
