@@ -37,7 +37,15 @@ inline CLI::Validator at_least(i64 least, i64 most = std::numeric_limits<i64>::m
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error == std::errc() && end == text.data() + text.size() && least <= value && value <= most)
       return std::string();
-    return fmt::format("'{}' is not a whole number from {} to {}", text, least, most);
+    return most == std::numeric_limits<i64>::max()
+               ? fmt::format("'{}' is not a whole number of at least {}", text, least)
+               : fmt::format("'{}' is not a whole number from {} to {}", text, least, most);
+  };
+  return {check, ""};
+}
+inline CLI::Validator not_empty(const std::string& what) {
+  const auto check = [=](const std::string& text) {
+    return text.empty() ? fmt::format("is empty; name {}", what) : std::string();
   };
   return {check, ""};
 }

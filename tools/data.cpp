@@ -1,4 +1,8 @@
 // xlstm data build | info | verify
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
 #include <memory>
 
 #include "core/log.h"
@@ -48,6 +52,38 @@ std::string table_head() {
                      "bytes/token", "shards", "fingerprint");
 }
 
+// A signal ends a build at once, which loses nothing, and this says so.
+class InterruptNotice {
+ public:
+  explicit InterruptNotice(const DatasetBuild& build) {
+    const bool again = std::find(build.inputs.begin(), build.inputs.end(), "-") == build.inputs.end();
+    text_ = fmt::format("{}interrupted: {}\n", stderr_is_terminal() ? "\r\033[K" : "",
+                        again ? "run the same command again to go on"
+                              : "what came from stdin cannot be continued; the same command starts over");
+    for (const int signal : kSignals) set(signal, tell);
+  }
+  ~InterruptNotice() {
+    for (const int signal : kSignals) set(signal, SIG_DFL);
+  }
+  InterruptNotice(const InterruptNotice&) = delete;
+  InterruptNotice& operator=(const InterruptNotice&) = delete;
+
+ private:
+  static constexpr int kSignals[] = {SIGINT, SIGTERM};
+  static inline std::string text_;
+
+  // What a shell ignores for a program in the background stays ignored.
+  static void set(int signal, void (*handler)(int)) {
+    if (std::signal(signal, handler) == SIG_IGN) std::signal(signal, SIG_IGN);
+  }
+
+  static void tell(int signal) {
+    [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, text_.data(), text_.size());
+    std::signal(signal, SIG_DFL);
+    raise(signal);
+  }
+};
+
 struct BuildFlags {
   DatasetBuild build;
   std::string tokenizer, out;
@@ -58,7 +94,10 @@ void build(BuildFlags& f) {
   const Timer timer;
   f.build.tokenizer = f.tokenizer;
   f.build.out = f.out;
-  const DatasetBuildResult result = build_dataset(f.build);
+  const DatasetBuildResult result = [&] {
+    const InterruptNotice notice(f.build);
+    return build_dataset(f.build);
+  }();
   if (result.already_built) log_info("{}: already built from this input with these options", f.out);
   if (const std::string mended = mended_summary(result.read); !mended.empty()) log_warning("{}", mended);
   Json json = {{"out", f.out},
@@ -82,13 +121,17 @@ void add_build(CLI::App& app) {
   DatasetBuild& b = f->build;
   CLI::App* cmd =
       app.add_subcommand("build", "Text in, token shards out: OUT/train and OUT/validation. A re-run continues.");
-  cmd->add_option("inputs", b.inputs, "Text: .txt, .jsonl, each also .gz or .zst; folders; '-' for stdin")->required();
-  cmd->add_option("--tokenizer", f->tokenizer, "Made by 'xlstm tokenizer train'")->required();
-  cmd->add_option("--out", f->out, "The folder to make")->required();
+  cmd->add_option("inputs", b.inputs, "Text: .txt, .jsonl, each also .gz or .zst; folders; '-' for stdin")
+      ->required()
+      ->check(not_empty("a file, a folder, or '-' for stdin"));
+  cmd->add_option("--tokenizer", f->tokenizer, "Made by 'xlstm tokenizer train'")
+      ->required()
+      ->check(not_empty("a file"));
+  cmd->add_option("--out", f->out, "The folder to make")->required()->check(not_empty("a folder"));
   cmd->add_option("--validation-fraction", b.validation_fraction,
                   "Share of the documents to keep for validation; 0 = none")
       ->capture_default_str();
-  cmd->add_option("--seed", b.seed, "Of the choice of validation documents")->capture_default_str();
+  cmd->add_option("--seed", b.seed, "Of the choice of validation documents")->check(at_least(0))->capture_default_str();
   cmd->add_option("--shard-tokens", b.shard_tokens, "Most tokens of a shard")->capture_default_str();
   cmd->add_option("--threads", b.threads, "0 = all cores; the result does not depend on it")
       ->check(at_least(0, kMostThreads))
@@ -140,7 +183,7 @@ void add_folder_command(CLI::App& app, const std::string& name, const std::strin
                         void (*run)(const FolderFlags&)) {
   auto f = std::make_shared<FolderFlags>();
   CLI::App* cmd = app.add_subcommand(name, what);
-  cmd->add_option("folder", f->folder, "Made by 'xlstm data build'")->required();
+  cmd->add_option("folder", f->folder, "Made by 'xlstm data build'")->required()->check(not_empty("a folder"));
   cmd->add_flag("--json", f->json, "The result as one JSON object");
   cmd->footer(fmt::format("Example: xlstm data {} data/wiki", name));
   cmd->callback([f, run] { run(*f); });

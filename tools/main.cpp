@@ -1,7 +1,10 @@
 // xlstm: pretrains xLSTM language models, from text to evaluated checkpoint.
+#include <fcntl.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -26,7 +29,8 @@ namespace {
 
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 internal error, 2 wrong input, 3 stopped by the training guard,\n"
-    "75 stopped after saving (run the same command again to go on).";
+    "75 stopped after saving (run the same command again to go on), 130 or 143 ended by ^C or SIGTERM.\n"
+    "Example:\n  xlstm train --config configs/quickstart.yaml --set data.train=data/mine";
 
 // The command that the arguments named, as far as they got, and its full name.
 std::pair<const CLI::App*, std::string> named_command(const CLI::App& app) {
@@ -39,6 +43,23 @@ std::pair<const CLI::App*, std::string> named_command(const CLI::App& app) {
   return {at, name};
 }
 
+// The library's words for a value that is no number, and for too many or too few of them.
+std::string in_our_words(const CLI::App& command, const CLI::ParseError& e) {
+  const bool conversion = dynamic_cast<const CLI::ConversionError*>(&e) != nullptr;
+  if (!conversion && !dynamic_cast<const CLI::ArgumentMismatch*>(&e)) return e.what();
+  const std::string said = e.what();
+  for (const CLI::Option* o : command.get_options()) {
+    const std::string name = o->get_name();
+    if (said.find(name + (conversion ? " = " : ":")) == std::string::npos) continue;
+    const std::vector<std::string> values = o->results();
+    if (values.empty()) return fmt::format("{}: a value is expected after it", name);
+    if (!conversion) return fmt::format("{}: given {} times; once is expected", name, values.size());
+    const char* expected = o->get_type_name() == "FLOAT" ? "a number" : "a whole number";
+    return fmt::format("{} {}: {} is expected", name, fmt::join(values, " "), expected);
+  }
+  return said;
+}
+
 // What is wrong with the command line: first of all the words that mean nothing.
 std::string problem_with(const CLI::App& command, const CLI::ParseError& e) {
   const bool needs_command = command.get_require_subcommand_min() > 0;
@@ -48,7 +69,8 @@ std::string problem_with(const CLI::App& command, const CLI::ParseError& e) {
   for (const CLI::Option* o : command.get_options()) options.push_back(o->get_name());
 
   const std::vector<std::string> unknown = command.remaining();
-  if (unknown.empty()) return needs_command ? fmt::format("expected one of {}", fmt::join(commands, ", ")) : e.what();
+  if (unknown.empty())
+    return needs_command ? fmt::format("expected one of {}", fmt::join(commands, ", ")) : in_our_words(command, e);
   const std::string word = unknown[0].substr(0, unknown[0].find('='));
   if (word.starts_with("-")) return fmt::format("unknown option {}{}", word, did_you_mean(word, options));
   if (needs_command) return fmt::format("unknown command '{}'{}", word, did_you_mean(word, commands));
@@ -58,6 +80,13 @@ std::string problem_with(const CLI::App& command, const CLI::ParseError& e) {
 int failed(int code, const std::string& message) {
   log_error("{}", one_line(message));
   return code;
+}
+
+// A file that is opened later must not get the number of a standard stream that the caller has closed: the console's
+// text would go into it. Opened the wrong way round, so that to use the stream still fails.
+void occupy_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fcntl(fd, F_GETFD) == -1) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 int run(int argc, char** argv) {
@@ -98,4 +127,8 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace xlstm
 
-int main(int argc, char** argv) { return xlstm::run(argc, argv); }
+int main(int argc, char** argv) {
+  xlstm::occupy_standard_streams();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file beyond 'ulimit -f' is an error like a full disk
+  return xlstm::run(argc, argv);
+}

@@ -19,10 +19,16 @@ static_assert(std::atomic<int>::is_always_lock_free);
 alignas(64) std::byte handler_stack[1 << 16];
 stack_t stack_before;
 
+// A closed terminal may hang up twice, from the shell and from the system: only the other two end a run that saves.
 void remember(int signal) {
   last_signal = signal;
   std::signal(SIGTERM, SIG_DFL);
   std::signal(SIGINT, SIG_DFL);
+}
+
+bool is_ignored(int signal) {
+  struct sigaction now = {};
+  return sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
 }  // namespace
@@ -36,18 +42,21 @@ StopSignal::StopSignal() {
   action.sa_flags = SA_ONSTACK | SA_RESTART;
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
+  if (!is_ignored(SIGHUP)) sigaction(SIGHUP, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
 }
 
 StopSignal::~StopSignal() {
   std::signal(SIGTERM, SIG_DFL);
   std::signal(SIGINT, SIG_DFL);
+  if (!is_ignored(SIGHUP)) std::signal(SIGHUP, SIG_DFL);
   sigaltstack(&stack_before, nullptr);
 }
 
 const char* StopSignal::received() {
   const int signal = last_signal;
   if (signal == 0) return nullptr;
-  return signal == SIGTERM ? "SIGTERM" : "SIGINT";
+  return signal == SIGTERM ? "SIGTERM" : signal == SIGHUP ? "SIGHUP" : "SIGINT";
 }
 
 }  // namespace xlstm

@@ -1,14 +1,15 @@
 #pragma once
 namespace xlstm {
 
-// SIGTERM and SIGINT ask a run to save and end; the second one ends it at once. Installed for as long as it lives.
+// SIGTERM, SIGINT and, unless nohup has it ignored, SIGHUP ask a run to save and end; a second SIGTERM or SIGINT ends
+// it at once. Installed for as long as it lives. SIGPIPE is ignored from then on: whoever reads the log may go.
 class StopSignal {
  public:
   StopSignal();
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
-  static const char* received();  // "SIGTERM", "SIGINT" or nullptr
+  static const char* received();  // "SIGTERM", "SIGINT", "SIGHUP" or nullptr
 };
 
 }  // namespace xlstm

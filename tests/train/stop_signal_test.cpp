@@ -1,4 +1,4 @@
-// The handler of SIGTERM and SIGINT writes nothing below the stack pointer of whoever it interrupts.
+// The handler of the signals that stop a run writes nothing below the stack pointer of whoever it interrupts.
 #include "train/stop_signal.h"
 
 #include <gtest/gtest.h>
@@ -34,12 +34,31 @@ TEST(StopSignal, TheHandlerHasAStackOfItsOwn) {
   stack_taken_by_raise(SIGUSR2);  // the first call also looks raise() up
   const std::ptrdiff_t without_handler = stack_taken_by_raise(SIGUSR2);
   std::signal(SIGUSR2, SIG_DFL);
-  for (const int signal : {SIGTERM, SIGINT}) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     const StopSignal scope;
     ASSERT_EQ(StopSignal::received(), nullptr);
     EXPECT_EQ(stack_taken_by_raise(signal), without_handler);
-    EXPECT_STREQ(StopSignal::received(), signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    EXPECT_STREQ(StopSignal::received(), signal == SIGTERM ? "SIGTERM" : signal == SIGINT ? "SIGINT" : "SIGHUP");
   }
+}
+
+TEST(StopSignal, AHangUpThatNohupIgnoresIsIgnored) {
+  std::signal(SIGHUP, SIG_IGN);
+  {
+    const StopSignal scope;
+    std::raise(SIGHUP);
+    EXPECT_EQ(StopSignal::received(), nullptr);
+  }
+  EXPECT_EQ(std::signal(SIGHUP, SIG_DFL), SIG_IGN);
+}
+
+// A terminal that closes may send two.
+TEST(StopSignal, ASecondHangUpEndsNothing) {
+  const StopSignal scope;
+  std::raise(SIGHUP);
+  std::raise(SIGHUP);
+  std::raise(SIGPIPE);
+  EXPECT_STREQ(StopSignal::received(), "SIGHUP");
 }
 
 }  // namespace
