@@ -21,13 +21,35 @@ bool may_change(const std::string& key) {
   return false;
 }
 
+// The number of slots follows from the batch unless it is set: of two keys that differ, the other is the user's.
 std::string first_conflict(const ConfigTree& before, const ConfigTree& now) {
+  std::string conflict;
   for (const auto& [key, value] : now.values) {
     const auto it = before.values.find(key);
-    if (it != before.values.end() && it->second.text != value.text && !may_change(key))
-      return fmt::format("{} was {}, is {}", key, it->second.text, value.text);
+    if (it == before.values.end() || it->second.text == value.text || may_change(key)) continue;
+    conflict = fmt::format("{} was {}, is {}", key, it->second.text, value.text);
+    if (key != "parallel.reduction_slots") break;
   }
-  return "";
+  return conflict;
+}
+
+// The config of a run, as it stands in its folder.
+ConfigTree kept_config(const fs::path& file) {
+  constexpr const char* kRemedy =
+      "if this run's config was damaged, delete it and the next start writes it again; else name another folder with "
+      "--run";
+  const auto read = [&] {
+    try {
+      return ConfigTree::from_file(file.string());
+    } catch (const UserError& e) {
+      throw user_error("{}; {}", e.what(), kRemedy);
+    }
+  };
+  ConfigTree kept = read();
+  for (const char* key : {"run.seed", "model.embedding_dim", "optimizer.lr"})  // that every version has written
+    if (!kept.values.contains(key))
+      throw user_error("{}: expected the whole config of a run, found no '{}'; {}", file.string(), key, kRemedy);
+  return kept;
 }
 
 std::string utc_now() {
@@ -63,12 +85,8 @@ void RunDirectory::check(const TrainConfig& cfg) const {
       throw user_error("{}: holds something that is no run; name another folder with --run", path_.string());
     return;
   }
-  const ConfigTree kept = ConfigTree::from_file(file.string());
+  const ConfigTree kept = kept_config(file);
   const ConfigTree now = ConfigTree::from_text(write_config(cfg), "config");
-  for (const char* key : {"run.seed", "model.embedding_dim", "optimizer.lr"})  // that every version has written
-    if (!kept.values.contains(key))
-      throw user_error("{}: expected the whole config of a run, found no '{}'; name another folder with --run",
-                       file.string(), key);
   if (const std::string conflict = first_conflict(kept, now); !conflict.empty())
     throw user_error("{} holds another run: {}; give this one a folder of its own with --run", path_.string(),
                      conflict);
@@ -85,7 +103,8 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line,
   if (fs::exists(file)) try {
       starts = read_json(file).at("starts").get_ref<const Json::array_t&>();
     } catch (const std::exception& e) {
-      log_warning("{} cannot be read and is written anew", file.string());
+      log_warning("{} cannot be read and begins anew; the old file is now {}", file.string(),
+                  move_aside(file, "damaged").string());
     }
   Json entry = describe_environment(gpu);
   entry["time"] = utc_now();

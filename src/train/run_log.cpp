@@ -1,6 +1,8 @@
 #include "train/run_log.h"
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/text.h"
 
@@ -11,35 +13,57 @@ namespace {
 // JSON has no NaN: a loss that is not finite is written as null.
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
 
-// Whole lines of this program only; what a kill or a full disk has left of others goes.
-bool is_up_to(const Json& line, i64 step) {
+std::optional<i64> step_of(const Json& line) {
   const auto at = line.is_object() ? line.find("step") : line.end();
-  return at != line.end() && at->is_number_integer() && at->get<i64>() <= step;
+  if (at == line.end() || !at->is_number_integer()) return std::nullopt;
+  return at->get<i64>();
+}
+
+// What a kill leaves of the last line, and nothing else.
+bool is_beginning_of_a_line(std::string_view text) {
+  constexpr std::string_view kBegin = R"({"step":)";
+  return text.starts_with(kBegin) || kBegin.starts_with(text);
 }
 
 }  // namespace
 
-std::string RunLog::keep_lines(const fs::path& metrics, i64 up_to_step) {
-  std::string kept;
-  if (!fs::exists(metrics)) return kept;
-  const std::string text = read_file(metrics);
+RunLog::Kept RunLog::keep_lines(const std::string& text, i64 up_to_step) {
+  Kept kept;
   for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = text.find('\n', at);
-    if (end == std::string::npos) break;
-    const Json line = Json::parse(text.begin() + static_cast<std::ptrdiff_t>(at),
-                                  text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, /*allow_exceptions=*/false);
-    if (is_up_to(line, up_to_step)) {
-      kept += text.substr(at, end - at + 1);
-      if (line.contains("validation_loss")) last_evaluation_ = line["step"].get<i64>();
-    }
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::string line = text.substr(at, end - at);
     at = end + 1;
+    if (line.empty() || (end == text.size() && is_beginning_of_a_line(line))) continue;
+    const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const auto step = step_of(json);
+    if (!step)
+      ++kept.damaged;
+    else if (*step > up_to_step)
+      ++kept.later;
+    else
+      kept.lines += line + "\n";
+    if (step && *step <= up_to_step && json.contains("validation_loss")) last_evaluation_ = *step;
   }
   return kept;
 }
 
+// Lines that are dropped without being written again soon stay in a file of their own.
+std::string RunLog::open_metrics(const fs::path& metrics, i64 resumed_step) {
+  if (!fs::exists(metrics)) return "";
+  const Kept kept = keep_lines(read_file(metrics), resumed_step);
+  if (kept.damaged > 0) {
+    const fs::path aside = move_aside(metrics, "damaged");
+    log_warning("{}: {} not of this program left out; the whole file is now {}", metrics.string(),
+                counted(kept.damaged, "line"), aside.string());
+  } else if (resumed_step == 0 && kept.later > 0) {
+    log_info("the run begins at step 0; the metrics so far are now {}", move_aside(metrics, "old").string());
+  }
+  return kept.lines;
+}
+
 RunLog::RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console_every)
     : steps_(steps), console_every_(console_every), first_step_(resumed_step), line_step_(resumed_step) {
-  write_file_atomically(metrics, keep_lines(metrics, resumed_step));
+  write_file_atomically(metrics, open_metrics(metrics, resumed_step));
   file_ = std::make_unique<OutputFile>(metrics, /*append=*/true);
   if (stderr_is_terminal())
     bar_ = std::make_unique<Progress>("train", static_cast<double>(steps), " steps", static_cast<double>(resumed_step));

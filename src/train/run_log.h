@@ -21,6 +21,7 @@ struct StepRecord {
 class RunLog {
  public:
   // Lines of metrics.jsonl beyond `resumed_step`, and a half-written last one, are dropped: those steps come again.
+  // When other lines are no metrics, or the run begins anew, the whole file stays beside it under another name.
   RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console_every);
 
   void step(const StepRecord& record);
@@ -29,7 +30,12 @@ class RunLog {
   bool has_evaluation(i64 step) const { return last_evaluation_ == step; }
 
  private:
-  std::string keep_lines(const fs::path& metrics, i64 up_to_step);
+  struct Kept {
+    std::string lines;
+    i64 damaged = 0, later = 0;  // lines that are none of ours, and beyond the step
+  };
+  Kept keep_lines(const std::string& text, i64 up_to_step);
+  std::string open_metrics(const fs::path& metrics, i64 resumed_step);
   void write(const Json& line);
 
   std::unique_ptr<OutputFile> file_;

@@ -206,7 +206,35 @@ TEST(Trainer, HalfWrittenMetricsAreMended) {
       dir / "metrics.jsonl",
       read_file(dir / "metrics.jsonl") +
           "{\"step\": 7, \"loss\": 1}\n[]\n{\"step\": \"x\"}\n{\"step\": 1e99}\n{\"step\": 1e999}\n{\"step\": 8, \"lo");
+  const std::string damaged = read_file(dir / "metrics.jsonl");
   ASSERT_EQ(run_in(dir.path(), tiny_run()), RunOutcome::finished);
+  EXPECT_EQ(metric(dir.path(), "loss").size(), 12u);
+  EXPECT_EQ(read_file(dir / "metrics.jsonl.damaged-1"), damaged);
+}
+
+// What a kill leaves is mended without a word; a file of somebody, and the metrics of checkpoints that are gone, stay.
+TEST(Trainer, MetricsAreNeverThrownAway) {
+  TempDir dir;
+  ASSERT_EQ(run_in(dir.path(), tiny_run(), 6), RunOutcome::stopped);
+  const std::string whole = read_file(dir / "metrics.jsonl");
+  write_text(dir / "metrics.jsonl", whole + "{\"step\":7,\"lo");
+  ASSERT_EQ(run_in(dir.path(), tiny_run(), 7), RunOutcome::stopped);
+  EXPECT_FALSE(fs::exists(dir / "metrics.jsonl.damaged-1"));
+  for (const char* foreign : {"garbage", "other: 1\nlines: 2\n"}) {
+    fs::remove_all(dir / "metrics.jsonl.damaged-1");
+    write_text(dir / "metrics.jsonl", foreign);
+    fs::copy(dir / "checkpoints", dir / "kept", fs::copy_options::recursive);
+    ASSERT_EQ(run_in(dir.path(), tiny_run(), 8), RunOutcome::stopped);
+    fs::remove_all(dir / "checkpoints");
+    fs::rename(dir / "kept", dir / "checkpoints");
+    EXPECT_EQ(read_file(dir / "metrics.jsonl.damaged-1"), foreign);
+  }
+  write_text(dir / "metrics.jsonl", whole);
+  write_text(dir / "environment.json", "mine");
+  fs::remove_all(dir / "checkpoints");
+  ASSERT_EQ(run_in(dir.path(), tiny_run()), RunOutcome::finished);
+  EXPECT_EQ(read_file(dir / "metrics.jsonl.old-1"), whole);
+  EXPECT_EQ(read_file(dir / "environment.json.damaged-1"), "mine");
   EXPECT_EQ(metric(dir.path(), "loss").size(), 12u);
 }
 
