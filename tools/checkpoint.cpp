@@ -1,4 +1,6 @@
 // xlstm checkpoint info | verify | diff
+#include <fmt/ranges.h>
+
 #include <memory>
 
 #include "core/log.h"
@@ -95,14 +97,20 @@ std::string text_of(const char* what, const std::vector<TensorDifference>& diffe
 void diff(const Options& o) {
   const CheckpointReader a = open_newest_checkpoint(o.path), b = open_newest_checkpoint(o.other);
   const CheckpointDifference d = compare_checkpoints(a, b);
-  const Json json{{"a", a.folder().string()},    {"b", b.folder().string()},
-                  {"identical", d.identical()},  {"same_weights", a.weights_sha256() == b.weights_sha256()},
-                  {"same_step", d.same_step},    {"same_state", d.same_state},
-                  {"params", json_of(d.params)}, {"optimizer", json_of(d.optimizer)}};
+  const Json json{{"a", a.folder().string()},
+                  {"b", b.folder().string()},
+                  {"identical", d.identical()},
+                  {"same_weights", a.weights_sha256() == b.weights_sha256()},
+                  {"same_step", d.same_step},
+                  {"same_state", d.state.empty()},
+                  {"state", d.state},
+                  {"params", json_of(d.params)},
+                  {"optimizer", json_of(d.optimizer)}};
   const std::string text = fmt::format(
       "A {}  step {}\nB {}  step {}\n{}{}state: {}\n{}\n", a.folder().string(), a.step(), b.folder().string(), b.step(),
       text_of("weights", d.params, d.params_compared), text_of("optimizer", d.optimizer, d.optimizer_compared),
-      d.same_state ? "the same" : "different", d.identical() ? "identical" : "different");
+      d.state.empty() ? "the same" : fmt::format("differs\n  {}", fmt::join(d.state, "\n  ")),
+      d.identical() ? "identical" : "different");
   print_result(o.json, json, text);
   if (o.exit_code && !d.identical()) throw ExitCode{1};
 }
@@ -116,20 +124,20 @@ void add_checkpoint_command(CLI::App& app) {
   group->footer("Example:\n  xlstm checkpoint info runs/first");
 
   CLI::App* c = group->add_subcommand("info", "What the newest checkpoint holds");
-  c->add_option("path", o->path, kPathHelp)->required();
+  c->add_option("path", o->path, kPathHelp)->required()->check(not_empty("a folder"));
   c->add_flag("--json", o->json, "Print one JSON object");
   c->footer("Example:\n  xlstm checkpoint info runs/first/checkpoints/step_00001000 --json");
   c->callback([o] { info(*o); });
 
   c = group->add_subcommand("verify", "Read everything and compare every checksum; exit 2 when something is damaged");
-  c->add_option("path", o->path, kPathHelp)->required();
+  c->add_option("path", o->path, kPathHelp)->required()->check(not_empty("a folder"));
   c->add_flag("--json", o->json, "Print one JSON object");
   c->footer("Example:\n  xlstm checkpoint verify runs/first");
   c->callback([o] { verify(*o); });
 
   c = group->add_subcommand("diff", "Where two checkpoints differ; exit 0 whether they do or not");
-  c->add_option("a", o->path, kPathHelp)->required();
-  c->add_option("b", o->other, kPathHelp)->required();
+  c->add_option("a", o->path, kPathHelp)->required()->check(not_empty("a folder"));
+  c->add_option("b", o->other, kPathHelp)->required()->check(not_empty("a folder"));
   c->add_flag("--json", o->json, "Print one JSON object");
   c->add_flag("--exit-code", o->exit_code, "Exit 1 when they differ, as git diff does");
   c->footer("Example:\n  xlstm checkpoint diff runs/one runs/two --exit-code");

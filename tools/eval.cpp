@@ -47,6 +47,7 @@ Result run_eval(const Options& o) {
     throw user_error("--batch {} x --context {}: at most {} tokens at once are possible", batch, length, kMostRows);
 
   const Tokenizer tokenizer = Tokenizer::load(data.tokenizer_path());
+  log_info("{}: step {}", loaded.folder().string(), loaded.step());
   const EvaluationOptions options{.windows = o.windows, .token_bytes = tokenizer.token_bytes()};
   return {
       .evaluation = evaluate(loaded, data, length, batch, options).value(), .step = loaded.step(), .context = length};
@@ -92,8 +93,11 @@ void print_eval(const Options& o) {
 void add_eval_command(CLI::App& app) {
   auto* cmd = app.add_subcommand("eval", "Loss, perplexity and bits per byte of a checkpoint on a data set");
   auto o = std::make_shared<Options>();
-  cmd->add_option("--checkpoint", o->checkpoint, "Run directory, or one checkpoint")->required();
-  cmd->add_option("--data", o->data, "Folder made by 'xlstm data build' [the run's data.validation]");
+  cmd->add_option("--checkpoint", o->checkpoint, "Run directory, or one checkpoint")
+      ->required()
+      ->check(not_empty("a folder"));
+  cmd->add_option("--data", o->data, "Folder made by 'xlstm data build' [the run's data.validation]")
+      ->check(not_empty("a folder"));
   cmd->add_option("--context", o->context, "Tokens per window [as in training]")->check(at_least(1));
   cmd->add_option("--batch", o->batch, "Windows per pass [about 4096 tokens]")->check(at_least(1));
   cmd->add_option("--windows", o->windows, "Score only the first N windows [all]")->check(at_least(1));

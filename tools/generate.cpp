@@ -24,7 +24,7 @@ struct Options {
 // Lines that end in \n or \r\n, without the empty ones.
 std::vector<std::string> read_prompts(const std::string& file) {
   std::vector<std::string> prompts;
-  std::istringstream lines(read_file(file));
+  std::istringstream lines(read_file(file == "-" ? "/dev/stdin" : file));
   for (std::string line; std::getline(lines, line);) {
     if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) prompts.push_back(line);
@@ -42,13 +42,19 @@ std::vector<std::string> collect_prompts(const Options& o) {
   if (prompts.empty()) prompts.emplace_back();
   i64 replaced = 0;
   for (std::string& prompt : prompts) prompt = repair_utf8(prompt, replaced);
-  if (replaced > 0) log_warning("{} pieces of invalid UTF-8 in the prompts replaced by U+FFFD", replaced);
+  if (replaced > 0) log_warning("{} of invalid UTF-8 in the prompts replaced by U+FFFD", counted(replaced, "piece"));
   return prompts;
 }
 
 Tokenizer open_tokenizer(const Options& o, const LoadedModel& model) {
   const fs::path path = o.tokenizer.empty() ? model.tokenizer_path() : fs::path(o.tokenizer);
-  Tokenizer tokenizer = Tokenizer::load(path);
+  Tokenizer tokenizer = [&] {
+    try {
+      return Tokenizer::load(path);
+    } catch (const UserError& e) {
+      throw user_error("{}; --tokenizer names the one that the model was trained with", e.what());
+    }
+  }();
   if (tokenizer.sha256() != model.tokenizer_sha256())
     throw user_error("{}: is tokenizer {:.12}, but the model was trained with {:.12}; give that one with --tokenizer",
                      path.string(), tokenizer.sha256(), model.tokenizer_sha256());
@@ -73,6 +79,7 @@ void run_generate(const Options& o) {
   const LoadedModel model(o.checkpoint);
   const Tokenizer tokenizer = open_tokenizer(o, model);
   const bool stream = prompts.size() == 1 && !o.json;
+  log_info("{}: step {}", model.folder().string(), model.step());
 
   std::vector<std::string> texts(prompts.size());
   std::vector<StreamDecoder> decoders(prompts.size(), StreamDecoder(tokenizer));
@@ -90,8 +97,8 @@ void run_generate(const Options& o) {
   }
 
   const double rate = static_cast<double>(report.new_tokens) / std::max(report.decode_seconds, 1e-9);
-  log_info("{} prompt tokens in {:.2f} s, {} new tokens at {} tokens/s", report.prompt_tokens, report.prefill_seconds,
-           report.new_tokens, human_count(rate));
+  log_info("{} in {:.2f} s, {} at {} tokens/s", counted(report.prompt_tokens, "prompt token"), report.prefill_seconds,
+           counted(report.new_tokens, "new token"), human_count(rate));
   if (stream) return;
   Json results = Json::array();
   std::string all;
@@ -107,10 +114,12 @@ void run_generate(const Options& o) {
 void add_generate_command(CLI::App& app) {
   auto* cmd = app.add_subcommand("generate", "Sample text from a checkpoint");
   auto o = std::make_shared<Options>();
-  cmd->add_option("--checkpoint", o->checkpoint, "Run directory, or one checkpoint")->required();
+  cmd->add_option("--checkpoint", o->checkpoint, "Run directory, or one checkpoint")
+      ->required()
+      ->check(not_empty("a folder"));
   cmd->add_option("--prompt", o->prompts, "Text to go on from; may be repeated [a new document]")
       ->allow_extra_args(false);
-  cmd->add_option("--prompts-file", o->prompts_file, "One prompt per line");
+  cmd->add_option("--prompts-file", o->prompts_file, "One prompt per line; '-' for stdin")->check(not_empty("a file"));
   cmd->add_option("--tokens", o->cfg.max_tokens, "New tokens per prompt at most")
       ->check(at_least(1))
       ->capture_default_str();
@@ -119,8 +128,8 @@ void add_generate_command(CLI::App& app) {
   cmd->add_option("--top-k", o->cfg.sampling.top_k, "Only the k most likely tokens; 0 = all")->capture_default_str();
   cmd->add_option("--top-p", o->cfg.sampling.top_p, "Only the most likely tokens that hold this mass")
       ->capture_default_str();
-  cmd->add_option("--seed", o->cfg.sampling.seed, "Same seed, same text")->capture_default_str();
-  cmd->add_option("--tokenizer", o->tokenizer, "[tokenizer.model of the run]");
+  cmd->add_option("--seed", o->cfg.sampling.seed, "Same seed, same text")->check(at_least(0))->capture_default_str();
+  cmd->add_option("--tokenizer", o->tokenizer, "[tokenizer.model of the run]")->check(not_empty("a file"));
   cmd->add_option("--threads", o->threads, "[every usable core]")->check(thread_count());
   cmd->add_flag("--endless", o->cfg.endless, "Go on after the end of a document");
   cmd->add_flag("--json", o->json, "One JSON object");

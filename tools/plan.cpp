@@ -1,4 +1,5 @@
 // xlstm plan
+#include "core/memory.h"
 #include "core/parallel.h"
 #include "core/text.h"
 #include "model/flops.h"
@@ -14,7 +15,7 @@ namespace {
 struct Options {
   std::string config;
   std::vector<std::string> set;
-  double gemm_gflops = 0;
+  std::optional<double> gemm_gflops;
   bool json = false;
 };
 
@@ -23,16 +24,24 @@ double expected_tokens_per_second(const TrainConfig& cfg, double gemm_flops) {
   return gemm_flops / training_flops_per_token(cfg.model, cfg.train.context_length);
 }
 
+// Of the device that is planned for; 0 if it is not here.
+double measured_gemm_flops(const RunConfig& run, Device device) {
+  if (device == Device::cpu) return measure_gemm_flops(Machine(), 0.5);
+  return has_gpu_back_end() ? measure_gemm_flops(Machine(run), 0.5) : 0;
+}
+
 void print_plan(const Options& o) {
-  if (!(o.gemm_gflops >= 0)) throw user_error("--gemm-gflops {}: expected a positive number", o.gemm_gflops);
+  if (o.gemm_gflops && !(*o.gemm_gflops > 0))
+    throw user_error("--gemm-gflops {}: expected a positive number", *o.gemm_gflops);
   const TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(cfg.run.threads));
-  check_precision(cfg.run, planned_device(cfg.run));
-  const std::vector<ArenaSize> sizes = measure_training(cfg, planned_device(cfg.run));
-  const double gemm = o.gemm_gflops > 0 ? o.gemm_gflops * 1e9 : measure_gemm_flops(Machine(), 0.5);
+  const Device device = planned_device(cfg.run);
+  check_precision(cfg.run, device);
+  const std::vector<ArenaSize> sizes = measure_training(cfg, device);
+  const double gemm = o.gemm_gflops ? *o.gemm_gflops * 1e9 : measured_gemm_flops(cfg.run, device);
   const double rate = expected_tokens_per_second(cfg, gemm);
   const double flops = training_flops_per_token(cfg.model, cfg.train.context_length);
-  const double seconds = static_cast<double>(cfg.train.steps * cfg.tokens_per_step()) / rate;
+  const double seconds = rate > 0 ? static_cast<double>(cfg.train.steps * cfg.tokens_per_step()) / rate : 0;
   const i64 parameters = parameter_count(cfg.model);
 
   Json arenas = Json::object();
@@ -43,15 +52,24 @@ void print_plan(const Options& o) {
     text += fmt::format("  {:<24}{:>12}\n", size.name, human_bytes(size.bytes));
   }
   text += fmt::format("  {:<24}{:>12}\n", "total", human_bytes(total_bytes(sizes)));
+  const i64 available = available_memory_bytes();
+  if (device == Device::cuda)
+    text += fmt::format("  {:<24}{:>12}\n", "of which on the GPU", human_bytes(total_bytes(sizes, Device::cuda)));
+  if (total_bytes(sizes, Device::cpu) > available)
+    text += fmt::format("  more than this machine has now: {} are available\n", human_bytes(available));
   text += fmt::format("FLOPs per token   {}\n", human_count(flops));
   text += fmt::format("tokens per step   {} ({} sequences of {}, {} reduction slots)\n", cfg.tokens_per_step(),
                       cfg.train.batch_size, cfg.train.context_length, cfg.parallel.reduction_slots);
-  text += fmt::format("at most           {:.0f} tokens/s (matrix products at {:.0f} GF/s, nothing else)\n", rate,
-                      gemm / 1e9);
-  text += fmt::format("{} steps      at least {}\n", cfg.train.steps, human_duration(seconds));
+  if (rate > 0)
+    text += fmt::format(
+        "at most           {:.0f} tokens/s (matrix products at {:.0f} GF/s, nothing else)\n{} steps      at least {}\n", rate,
+        gemm / 1e9, cfg.train.steps, human_duration(seconds));
+  else
+    text += "speed             not known here: say --gemm-gflops of the GPU that is meant\n";
   print_result(o.json,
                {{"parameters", parameters},
                 {"total_bytes", total_bytes(sizes)},
+                {"available_bytes", available},
                 {"bytes", arenas},
                 {"flops_per_token", flops},
                 {"tokens_per_step", cfg.tokens_per_step()},

@@ -38,9 +38,9 @@ void train(const Options& o) {
 void add_train_command(CLI::App& app) {
   auto* cmd = app.add_subcommand("train", "Train a model; running the same command again resumes");
   auto o = std::make_shared<Options>();
-  cmd->add_option("--config", o->config, "YAML file (configs/)")->required();
+  cmd->add_option("--config", o->config, "YAML file (configs/); '-' for stdin")->required();
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
-  cmd->add_option("--run", o->run, "Folder of the run [runs/<run.name>]");
+  cmd->add_option("--run", o->run, "Folder of the run [runs/<run.name>]")->check(not_empty("a folder"));
   cmd->add_option("--stop-at", o->stop_at, "Save at this step and exit with 75")->check(at_least(1));
   cmd->footer(
       "Example:\n  xlstm train --config configs/quickstart.yaml --set model.mixer.input_gate=sigmoid --run runs/sig");

@@ -17,8 +17,10 @@ namespace {
 constexpr int kDeepest = 16;
 constexpr std::size_t kMostKeys = 10'000;
 
-void flatten(const YAML::Node& node, const std::string& prefix, const std::string& name, ConfigTree& tree, int depth) {
-  const std::string where = fmt::format("{}:{}", name, node.Mark().line + 1);
+// A node without a value stands nowhere: its key does.
+void flatten(const YAML::Node& node, const std::string& prefix, const std::string& name, ConfigTree& tree, int depth,
+             int key_line) {
+  const std::string where = fmt::format("{}:{}", name, (node.IsNull() ? key_line : node.Mark().line) + 1);
   if (depth > kDeepest || tree.values.size() + tree.sections.size() > kMostKeys)
     throw user_error("{}: sections within sections without end (a YAML alias of itself?); write the keys out", where);
   if (node.IsMap()) {
@@ -27,7 +29,7 @@ void flatten(const YAML::Node& node, const std::string& prefix, const std::strin
       const std::string key = (prefix.empty() ? "" : prefix + ".") + child.first.Scalar();
       if (tree.values.contains(key) || tree.sections.contains(key))
         throw user_error("{}:{}: key '{}' appears twice", name, child.first.Mark().line + 1, key);
-      flatten(child.second, key, name, tree, depth + 1);
+      flatten(child.second, key, name, tree, depth + 1, child.first.Mark().line);
     }
   } else if (node.IsScalar()) {
     tree.values[prefix] = {node.Scalar(), where};
@@ -53,18 +55,34 @@ UserError wrong_type(const ConfigTree::Value& v, const std::string& key, const c
 
 ConfigTree ConfigTree::from_text(const std::string& text, const std::string& name) {
   ConfigTree tree;
+  if (const std::size_t zero = text.find('\0'); zero != std::string::npos)
+    throw user_error("{}: byte {}: not text; a config is YAML in UTF-8", name, zero);
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
+    throw user_error("{}: UTF-16, or no text; a config is YAML in UTF-8", name);
   try {
-    const YAML::Node root = YAML::Load(text);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1)
+      throw user_error("{}:{}: a second YAML document begins after '---'; a config is one, so join them", name,
+                       std::max(documents[1].Mark().line, 0) + 1);
+    const YAML::Node root = documents.empty() ? YAML::Node() : documents[0];
     if (!root.IsMap() && !root.IsNull())
       throw user_error("{}: expected 'section: …' lines, found a single value", name);
-    flatten(root, "", name, tree, /*depth=*/0);
+    flatten(root, "", name, tree, /*depth=*/0, /*key_line=*/0);
   } catch (const YAML::Exception& e) {
     throw user_error("{}:{}: not valid YAML: {}", name, e.mark.line + 1, e.msg);
   }
   return tree;
 }
 
-ConfigTree ConfigTree::from_file(const std::string& path) { return from_text(read_file(path), path); }
+ConfigTree ConfigTree::from_file(const std::string& path) {
+  return path == "-" ? from_text(read_file("/dev/stdin"), "stdin") : from_text(read_file(path), path);
+}
+
+std::string ConfigTree::where_set(const std::string& key) const {
+  if (const auto value = values.find(key); value != values.end()) return value->second.where;
+  const auto section = sections.find(key);
+  return section == sections.end() ? "" : section->second;
+}
 
 void ConfigTree::set(const std::string& assignment) {
   const std::size_t equals = assignment.find('=');
@@ -148,7 +166,11 @@ void ReadFields::refuse_unknown() const {
   };
   for (const auto& [key, where] : tree_.sections) {
     if (!is_known(key)) config_detail::refuse_key(key, where, known_);
-    if (!has_children(key)) throw user_error("{}: '{}' is a single value, not a section", where, key);
+    if (has_children(key)) continue;
+    const auto child = tree_.values.lower_bound(key + ".");
+    const bool has_keys = child != tree_.values.end() && child->first.starts_with(key + ".");
+    throw has_keys ? user_error("{}: '{}' is a single value, not a section", where, key)
+                   : user_error("{}: '{}' has no value; write one, or leave the line out", where, key);
   }
   for (const auto& [key, value] : tree_.values) {
     if (!is_known(key)) config_detail::refuse_key(key, value.where, known_);

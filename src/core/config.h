@@ -23,8 +23,9 @@ struct ConfigTree {
   std::map<std::string, Value> values;          // "model.mixer.num_heads" -> "4"
   std::map<std::string, std::string> sections;  // "model.mixer" -> where: a section may be empty
 
-  static ConfigTree from_file(const std::string& path);
+  static ConfigTree from_file(const std::string& path);  // "-": stdin
   static ConfigTree from_text(const std::string& text, const std::string& name);
+  std::string where_set(const std::string& key) const;  // "" when it is not
   void set(const std::string& assignment);  // "key=value"; the key must exist in the struct that is read later
 };
 

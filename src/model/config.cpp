@@ -6,7 +6,8 @@ namespace xlstm {
 
 namespace {
 
-constexpr i64 kWidest = 1 << 20;  // beyond any model: sizes of tensors stay within 64 bits
+constexpr double kLargestBias = 1e4;  // of a gate: beyond every soft cap, and far from where f32 ends
+constexpr i64 kWidest = 1 << 20;      // beyond any model: sizes of tensors stay within 64 bits
 
 i64 scaled_dim(i64 dim, double factor) { return static_cast<i64>(std::llround(static_cast<double>(dim) * factor)); }
 
@@ -39,6 +40,11 @@ void ModelConfig::check() const {
        {std::pair{"mixer.qk_dim_factor", mixer.qk_dim_factor}, std::pair{"mixer.v_dim_factor", mixer.v_dim_factor},
         std::pair{"ffn.proj_factor", ffn.proj_factor}})
     require(0 < factor && factor <= 64, key, fmt::format("is {}; more than 0 and at most 64 is expected", factor));
+  for (const auto& [key, bias] : {std::pair{"mixer.igate_bias_init", mixer.igate_bias_init},
+                                  std::pair{"mixer.fgate_bias_init", mixer.fgate_bias_init.from},
+                                  std::pair{"mixer.fgate_bias_init", mixer.fgate_bias_init.to}})
+    require(std::abs(bias) <= kLargestBias, key,
+            fmt::format("is {}; {} to {} is expected", bias, -kLargestBias, kLargestBias));
   require(mixer.gate_soft_cap > 0, "mixer.gate_soft_cap", "must be positive");
   require_between(mixer.chunk_size, 1, kWidest, "mixer.chunk_size");
   require(mixer.eps >= 0 && mixer.cell_norm_eps >= 0, "mixer", "eps and cell_norm_eps must not be negative");

@@ -11,7 +11,7 @@ void OptimizerConfig::check() const {
   require(lr >= 0, "lr", lr, "0 or more");
   require(0 <= beta1 && beta1 < 1, "beta1", beta1, "0 to less than 1");
   require(0 <= beta2 && beta2 < 1, "beta2", beta2, "0 to less than 1");
-  require(eps > 0, "eps", eps, "more than 0");
+  require(static_cast<float>(eps) > 0, "eps", eps, "more than 0, also in 32 bits,");
   require(weight_decay >= 0, "weight_decay", weight_decay, "0 or more");
   require(clip >= 0, "clip", clip, "0 (no clipping) or more");
 }

@@ -6,8 +6,10 @@
 namespace xlstm {
 
 void ScheduleConfig::check(i64 steps) const {
-  if (warmup_steps < 0 || cooldown_steps < 0 || final_factor < 0)
-    throw user_error("schedule: warmup_steps, cooldown_steps and final_factor must not be negative");
+  if (warmup_steps < 0 || cooldown_steps < 0)
+    throw user_error("schedule: warmup_steps and cooldown_steps must not be negative");
+  if (!(0 <= final_factor && final_factor <= 1))
+    throw user_error("schedule.final_factor: is {}; 0 to 1 is expected", final_factor);
   if (warmup_steps > steps || cooldown_steps > steps - warmup_steps)
     throw user_error(
         "schedule: warmup_steps {} + cooldown_steps {} exceed train.steps {}; shorten them or train longer",

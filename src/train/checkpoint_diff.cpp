@@ -5,6 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
+
+#include "core/config.h"
+#include "core/json.h"
 
 namespace xlstm {
 
@@ -81,6 +85,35 @@ std::vector<TensorDifference> compare(const std::vector<StoredTensor>& a, const 
   return differences;
 }
 
+// "key x and y" of the keys that differ; "" where one has none.
+std::vector<std::string> compare_configs(const std::string& a, const std::string& b) {
+  const auto left = ConfigTree::from_text(a, "A").values, right = ConfigTree::from_text(b, "B").values;
+  std::map<std::string, std::pair<std::string, std::string>> both;
+  for (const auto& [key, value] : left) both[key].first = value.text;
+  for (const auto& [key, value] : right) both[key].second = value.text;
+  std::vector<std::string> differences;
+  for (const auto& [key, values] : both)
+    if (values.first != values.second)
+      differences.push_back(fmt::format("config: {} {} and {}", key, values.first, values.second));
+  return differences;
+}
+
+std::vector<std::string> compare_states(const Json& a, const Json& b) {
+  std::map<std::string, std::pair<Json, Json>> both;
+  for (const auto& [key, value] : a.items()) both[key].first = value;
+  for (const auto& [key, value] : b.items()) both[key].second = value;
+  std::vector<std::string> differences;
+  for (const auto& [key, values] : both) {
+    if (values.first == values.second) continue;
+    if (key == "config" && values.first.is_string() && values.second.is_string())
+      for (std::string& difference : compare_configs(values.first.get<std::string>(), values.second.get<std::string>()))
+        differences.push_back(std::move(difference));
+    else
+      differences.push_back(fmt::format("{}: {} and {}", key, to_text(values.first), to_text(values.second)));
+  }
+  return differences;
+}
+
 }  // namespace
 
 CheckpointDifference compare_checkpoints(const CheckpointReader& a, const CheckpointReader& b) {
@@ -88,7 +121,7 @@ CheckpointDifference compare_checkpoints(const CheckpointReader& a, const Checkp
   d.params = compare(a.params(), b.params(), d.params_compared);
   d.optimizer = compare(a.optimizer(), b.optimizer(), d.optimizer_compared);
   d.same_step = a.step() == b.step();
-  d.same_state = a.state() == b.state();
+  d.state = compare_states(a.state(), b.state());
   return d;
 }
 

@@ -16,8 +16,9 @@ struct TensorDifference {
 struct CheckpointDifference {
   std::vector<TensorDifference> params, optimizer;  // only the tensors that differ, in the order of A
   i64 params_compared = 0, optimizer_compared = 0;  // tensors in both
-  bool same_step = true, same_state = true;
-  bool identical() const { return params.empty() && optimizer.empty() && same_step && same_state; }
+  bool same_step = true;
+  std::vector<std::string> state;  // what differs in it: "tokens: 100 and 200", "config: train.steps 10 and 20"
+  bool identical() const { return params.empty() && optimizer.empty() && same_step && state.empty(); }
 };
 
 // Reads only the tensors whose checksums differ.

@@ -95,7 +95,7 @@ UserError none_verifies(const fs::path& path, const std::vector<std::string>& sk
 
 // use(reader) with the newest checkpoint for which it throws no DamagedCheckpoint; false when there is none at all.
 template <class F>
-bool with_newest(const fs::path& path, std::vector<std::string>& skipped, F&& use) {
+bool with_newest(const fs::path& path, Skipped report, std::vector<std::string>& skipped, F&& use) {
   constexpr int kTries = 20;  // a trainer may rotate a checkpoint away between our listing it and our opening it
   for (int attempt = 0; attempt < kTries; ++attempt) {
     const std::vector<fs::path> folders = list_checkpoints(path);
@@ -105,8 +105,9 @@ bool with_newest(const fs::path& path, std::vector<std::string>& skipped, F&& us
     for (const fs::path& folder : folders) {
       try {
         use(CheckpointReader(folder));
-        check_latest(folder.parent_path(), folders[0]);
-        for (const std::string& why : skipped) log_warning("checkpoint skipped: {}", why);
+        if (report == Skipped::told) check_latest(folder.parent_path(), folders[0]);
+        if (report == Skipped::told)
+          for (const std::string& why : skipped) log_warning("checkpoint skipped: {}", why);
         return true;
       } catch (const DamagedCheckpoint& e) {
         vanished = vanished || !fs::exists(folder);
@@ -189,7 +190,7 @@ std::vector<fs::path> list_checkpoints(fs::path path) {
 
 std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target) {
   LoadedCheckpoint loaded;
-  const bool found = with_newest(path, loaded.skipped, [&](const CheckpointReader& reader) {
+  const bool found = with_newest(path, Skipped::told, loaded.skipped, [&](const CheckpointReader& reader) {
     if (target.check_state) target.check_state(reader.state());
     reader.read_params(target.params);
     if (target.with_optimizer) reader.read_optimizer(target.optimizer);
@@ -202,10 +203,10 @@ std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, con
   return loaded;
 }
 
-CheckpointReader open_newest_checkpoint(const fs::path& path) {
+CheckpointReader open_newest_checkpoint(const fs::path& path, Skipped report) {
   std::optional<CheckpointReader> newest;
   std::vector<std::string> skipped;
-  if (!with_newest(path, skipped, [&](CheckpointReader&& reader) { newest.emplace(std::move(reader)); }))
+  if (!with_newest(path, report, skipped, [&](CheckpointReader&& reader) { newest.emplace(std::move(reader)); }))
     throw no_checkpoint(path);
   return std::move(*newest);
 }

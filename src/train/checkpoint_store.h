@@ -56,6 +56,8 @@ struct LoadedCheckpoint {
 std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target);
 
 // The newest checkpoint whose manifest, state and headers are whole; UserError when there is none.
-CheckpointReader open_newest_checkpoint(const fs::path& path);
+// Which ones were skipped is told unless a later load does.
+enum class Skipped : std::uint8_t { told, not_told };
+CheckpointReader open_newest_checkpoint(const fs::path& path, Skipped report = Skipped::told);
 
 }  // namespace xlstm

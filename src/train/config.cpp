@@ -54,6 +54,8 @@ void TrainConfig::resolve() {
   require_between(train.micro_batch_size, 1, kMost, "train.micro_batch_size");
   require_between(train.context_length, 1, kMost, "train.context_length");
   require_at_least(parallel.reduction_slots, 0, "parallel.reduction_slots");
+  require_at_least(parallel.timeout, 1, "parallel.timeout");
+  require_at_least(parallel.check_interval, 0, "parallel.check_interval");
   require_at_least(checkpoint.every, 0, "checkpoint.every");
   require_at_least(checkpoint.keep, 1, "checkpoint.keep");
   require_at_least(checkpoint.keep_every, 0, "checkpoint.keep_every");
@@ -72,11 +74,25 @@ void TrainConfig::resolve() {
   resolve_batch(*this);
 }
 
+void TrainConfig::check_startable() const {
+  if (run.name.empty() || run.name == "." || run.name == ".." || run.name.find('/') != std::string::npos)
+    throw user_error("run.name: is '{}'; expected a name of one folder (--run takes any path)", run.name);
+  if (run.precision == Precision::bf16 && run.device != DeviceChoice::cuda && !has_gpu_back_end())
+    throw user_error("run.precision: bf16 is not available on the CPU; use f32");
+}
+
 TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments) {
+  if (path.empty()) throw user_error("--config: is empty; name a YAML file");
   ConfigTree tree = ConfigTree::from_file(path);
   for (const std::string& assignment : assignments) tree.set(assignment);
   TrainConfig config = read_config<TrainConfig>(tree);
-  config.resolve();
+  try {
+    config.resolve();
+    config.check_startable();
+  } catch (const UserError& e) {  // "key: what is wrong with it"
+    const std::string what = e.what(), where = tree.where_set(what.substr(0, what.find(':')));
+    throw user_error("{}: {}", where.empty() ? path : where, what);
+  }
   return config;
 }
 

@@ -119,6 +119,9 @@ struct TrainConfig {
 
   // Fills in what 0 leaves open, and refuses what does not fit together (UserError naming the keys).
   void resolve();
+  // Refuses what cannot be started here. A model that was trained elsewhere can still be read.
+  void check_startable() const;
+
   i64 micro_batches() const { return train.batch_size / train.micro_batch_size; }  // of one update
   i64 micro_batches_per_slot() const { return micro_batches() / parallel.reduction_slots; }
   i64 micro_batch_rows() const { return train.micro_batch_size * train.context_length; }

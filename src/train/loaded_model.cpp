@@ -1,7 +1,6 @@
 #include "train/loaded_model.h"
 
 #include "core/json.h"
-#include "core/log.h"
 #include "model/flops.h"
 #include "train/checkpoint_store.h"
 
@@ -11,7 +10,7 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
     : values_(Arena::measuring("parameters")),
       rounded_(Arena::measuring("bf16 weights")),
       no_grads_(Arena::measuring("gradients")) {
-  const CheckpointReader newest = open_newest_checkpoint(path);
+  const CheckpointReader newest = open_newest_checkpoint(path, Skipped::not_told);  // by the load below
   const std::string yaml = json_field<std::string>(newest.state(), "config", newest.folder() / "state.json");
   cfg_ = read_config<TrainConfig>(ConfigTree::from_text(yaml, (newest.folder() / "state.json").string()));
   cfg_.resolve();
@@ -48,7 +47,6 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   step_ = loaded->step;
   folder_ = loaded->folder;
   tokenizer_sha256_ = loaded->state.value("fingerprints", Json::object()).value("tokenizer", "");
-  log_info("{}: step {}", folder_.string(), step_);
 }
 
 fs::path LoadedModel::tokenizer_path() const {

@@ -49,7 +49,7 @@ Context Machine::context(Arena& scratch, Profile* profile) const {
 
 std::string Machine::name() const {
   if (gpu_) return gpu_->info().name;
-  return fmt::format("{} threads ({})", max_threads(), name_of(isa_));
+  return fmt::format("{} ({})", counted(max_threads(), "thread"), name_of(isa_));
 }
 
 Device planned_device(const RunConfig& run) {

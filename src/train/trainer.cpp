@@ -19,7 +19,13 @@ bool due(i64 every, i64 step) { return every > 0 && step % every == 0; }
 
 Dataset open_dataset(const std::string& path, const char* key, const char* part, const TrainConfig& cfg) {
   if (path.empty()) throw user_error("{}: name a folder made by 'xlstm data build'", key);
-  Dataset data = Dataset::open(path, part);
+  Dataset data = [&] {
+    try {
+      return Dataset::open(path, part);
+    } catch (const UserError& e) {
+      throw user_error("{}: {}", key, e.what());
+    }
+  }();
   if (data.vocab_size() > cfg.model.vocab_size)
     throw user_error("{}: {} has a vocabulary of {}, model.vocab_size is {}; set it to at least {}", key, path,
                      data.vocab_size(), cfg.model.vocab_size, data.vocab_size());
@@ -34,6 +40,10 @@ std::optional<Dataset> open_validation(const TrainConfig& cfg, const Dataset& tr
     throw user_error("data.validation: {} was built with tokenizer {:.12}, data.train with {:.12}; build both with one",
                      cfg.data.validation, data.tokenizer_sha256(), train.tokenizer_sha256());
   return data;
+}
+
+std::string steps_of(const std::string& config) {
+  return ConfigTree::from_text(config, "config").values["train.steps"].text;
 }
 
 std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine) {
@@ -70,15 +80,16 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
               arenas_.snapshot),
       flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)),
       gemm_peak_(measure_gemm_flops(machine_, 0.15)) {
-  log_info("{}: {} parameters, {} of memory, {} tokens per step, {}, GEMM peak {:.0f} GF/s", dir_.path().string(),
-           human_count(static_cast<double>(state_.params.count())), human_bytes(total_bytes(sizes_)),
-           cfg_.tokens_per_step(), machine_.name(), gemm_peak_ / 1e9);
-  resume();
+  const std::string resumed = resume();
   loader_ = open_train_loader();
   dir_.keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
   dir_.keep_config(cfg_);
   dir_.add_environment(command_line, machine_.gpu());
-  log_ = std::make_unique<RunLog>(dir_.metrics(), at_.step, cfg_.train.steps, cfg_.log.every);
+  log_info("{}: {} parameters, {} of memory, {} tokens per step, {}, GEMM peak {:.0f} GF/s", dir_.path().string(),
+           human_count(static_cast<double>(state_.params.count())), human_bytes(total_bytes(sizes_)),
+           cfg_.tokens_per_step(), machine_.name(), gemm_peak_ / 1e9);
+  if (!resumed.empty()) log_info("{}", resumed);
+  log_ = std::make_unique<RunLog>(dir_.metrics(), at_.step, std::max(cfg_.train.steps, at_.step), cfg_.log.every);
 }
 
 std::unique_ptr<Loader> Trainer::open_train_loader() const {
@@ -88,7 +99,8 @@ std::unique_ptr<Loader> Trainer::open_train_loader() const {
                                                              .seed = static_cast<std::uint64_t>(cfg_.run.seed)});
 }
 
-void Trainer::resume() {
+// What there is to tell: "" for a run that begins.
+std::string Trainer::resume() {
   Arena staging = arenas_.snapshot;  // nothing is being saved yet
   const HostTwins params(state_.named_params(), staging), moments(state_.named_moments(), staging);
   const LoadTarget target{.params = params.host(),
@@ -98,7 +110,7 @@ void Trainer::resume() {
   if (!loaded) {
     initialise(ctx_, state_.params, static_cast<std::uint64_t>(cfg_.run.seed));
     state_.round_parameters(ctx_);
-    return;
+    return "";
   }
   params.upload(ctx_);
   moments.upload(ctx_);
@@ -108,7 +120,10 @@ void Trainer::resume() {
          .updates = json_field<i64>(loaded->state, "updates", file),
          .skipped_in_row = json_field<i64>(loaded->state, "skipped_in_row", file),
          .next_sequence = json_field<i64>(loaded->state, "next_sequence", file)};
-  log_info("resumed from {} at step {}", loaded->folder.string(), at_.step);
+  std::string note = fmt::format("resumed from {} at step {}", loaded->folder.string(), at_.step);
+  const std::string steps = steps_of(loaded->state.value("config", "")), now = steps_of(write_config(cfg_));
+  if (steps != now) note += fmt::format("; train.steps was {}, is {}, and the schedule changes with it", steps, now);
+  return note;
 }
 
 void Trainer::check_resumed(const Json& state) const {
@@ -136,6 +151,9 @@ CheckpointContent Trainer::content() const {
 
 RunOutcome Trainer::run(std::optional<i64> stop_at) {
   const bool done = at_.step >= cfg_.train.steps;
+  if (stop_at && at_.step >= *stop_at && !done)
+    throw user_error("--stop-at {}: the run is at step {} already; name a later step, or leave it out", *stop_at,
+                     at_.step);
   if (const bool wanted = done || due(cfg_.eval.every, at_.step); wanted && at_.step > 0) make_up_for_evaluation();
   if (done) {
     log_->finish(fmt::format("already done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));

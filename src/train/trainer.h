@@ -36,7 +36,7 @@ class Trainer {
   const Progression& progression() const { return at_; }
 
  private:
-  void resume();
+  std::string resume();
   void check_resumed(const Json& state) const;
   CheckpointContent content() const;
   void next_batch();

@@ -41,6 +41,10 @@ TEST_F(BadConfig, Types) {
   expect_set_refused("model.mixer.fgate_bias_init=nan", {"from..to"});
   expect_set_refused("model.mixer.fgate_bias_init=1..inf", {"from..to"});
   expect_set_refused("optimizer.lr=nan", {"a number"});
+  expect_file_refused("train: {steps: 1}\n---\ntrain: {steps: 2}\n", {"bad.yaml:", "second YAML document"});
+  expect_file_refused("\xff\xfe", {"bad.yaml", "UTF-8"});
+  expect_file_refused(std::string("train:\0\n", 8), {"bad.yaml", "byte 6", "UTF-8"});
+  expect_file_refused("model:\n  vocab_size:\n", {"bad.yaml:2", "'model.vocab_size' has no value"});
   expect_file_refused("train: &t {steps: 1, self: *t}\n", {"bad.yaml:1", "alias"});
 }
 
@@ -66,6 +70,15 @@ TEST_F(BadConfig, Ranges) {
   expect_set_refused("optimizer.lr=-1", {"optimizer.lr", "0 or more"});
   expect_set_refused("optimizer.beta2=1", {"optimizer.beta2", "less than 1"});
   expect_set_refused("run.device=cuda", {"run.device"});
+  for (const char* name : {"", ".", "..", "a/b"}) expect_set_refused(fmt::format("run.name={}", name), {"run.name"});
+  expect_set_refused("schedule.final_factor=1.5", {"schedule.final_factor", "0 to 1"});
+  expect_set_refused("parallel.timeout=0", {"parallel.timeout", "at least 1"});
+  expect_set_refused("parallel.check_interval=-1", {"parallel.check_interval"});
+  expect_set_refused("optimizer.eps=1e-60", {"optimizer.eps", "1e-60"});
+  expect_set_refused("model.mixer.igate_bias_init=-1e5", {"model.mixer.igate_bias_init", "-10000 to 10000"});
+  expect_set_refused("model.mixer.fgate_bias_init=3..1e30", {"model.mixer.fgate_bias_init"});
+  expect_file_refused("train:\n  steps: 0\n", {"bad.yaml:2: train.steps: is 0"});
+  expect_file_refused("train:\n  batch_size: 33\n", {"bad.yaml:2: train.batch_size: 33"});
   expect_set_refused("model.embedding_dim=262144", {"are available", "xlstm plan"});
 }
 
@@ -73,6 +86,8 @@ TEST_F(BadConfig, Files) {
   expect_refused({"train", "--config", "nothere.yaml"}, {"nothere.yaml", "No such file"});
   expect_refused({"train", "--config", "data"}, {"data", "Is a directory"});
   expect_refused(train("tiny.yaml"), {"tiny.yaml"});
+  expect_refused({"train", "--config", ""}, {"--config: is empty"});
+  expect_refused({"train", "--config", "tiny.yaml", "--run", ""}, {"--run: is empty"});
 }
 
 TEST_F(BadConfig, AFolderOfSomethingElse) {

@@ -49,7 +49,7 @@ TEST_F(GenerateCommand, PromptsFile) {
 TEST_F(GenerateCommand, InvalidUtf8InAPromptIsReplacedAndReported) {
   const Ended replaced = must_run(with({"--prompt", "the \xff state", "--tokens", "9"}));
   EXPECT_TRUE(replaced.out.starts_with("the \uFFFD state")) << replaced.out;
-  EXPECT_THAT(replaced.err, HasSubstr("warning: 1 pieces of invalid UTF-8"));
+  EXPECT_THAT(replaced.err, HasSubstr("warning: 1 piece of invalid UTF-8"));
   const Ended same = must_run(with({"--prompt", "the \uFFFD state", "--tokens", "9"}));
   EXPECT_EQ(same.out, replaced.out);
   EXPECT_EQ(same.err.find("warning"), std::string::npos);

@@ -51,12 +51,16 @@ TEST_F(Interruption, StopAt) {
     EXPECT_EQ(stopped.code, 75) << stopped.err;
     EXPECT_EQ(must_run({"checkpoint", "info", "parts", "--json"}).json()["step"], std::atoi(step));
   }
+  for (const char* past : {"5", "7"})  // or a loop "until it is not 75" would never end
+    expect_refused(train("parts", {"--stop-at", past}), {fmt::format("--stop-at {}", past), "at step 7 already"});
   must_run(train("parts"));
+  must_run(train("parts", {"--stop-at", "5"}));  // done
   expect_same("whole", "parts");
 }
 
 TEST_F(Interruption, SigTerm) { signal_then_go_on(SIGTERM, "SIGTERM"); }
 TEST_F(Interruption, SigInt) { signal_then_go_on(SIGINT, "SIGINT"); }
+TEST_F(Interruption, SigHup) { signal_then_go_on(SIGHUP, "SIGHUP"); }
 
 // A few kills; scripts/kill_test.sh alone does 200.
 TEST_F(Interruption, KilledAtRandomMoments) {

@@ -45,7 +45,7 @@ TEST_F(CheckpointDiffTest, ValuesAreMeasured) {
   EXPECT_EQ(d.params[1].different_values, 1);
   EXPECT_EQ(d.params[1].max_abs, 4);
   EXPECT_FALSE(d.identical());
-  EXPECT_TRUE(d.same_step && d.same_state);
+  EXPECT_TRUE(d.same_step && d.state.empty());
 }
 
 TEST_F(CheckpointDiffTest, OneThatIsNoNumberIsInfinitelyFar) {
@@ -76,7 +76,7 @@ TEST_F(CheckpointDiffTest, NamesShapesStepAndStateAreCompared) {
   EXPECT_EQ(d.params[2].name, "renamed");
   EXPECT_TRUE(d.optimizer.empty());
   EXPECT_FALSE(d.same_step);
-  EXPECT_FALSE(d.same_state);
+  EXPECT_FALSE(d.state.empty());
 }
 
 }  // namespace
