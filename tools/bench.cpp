@@ -19,12 +19,14 @@ void publish(const BenchResult& result, bool as_json, const std::string& save) {
   if (save.empty()) return;
   Json file = result.json;
   file["environment"] = describe_environment();
+  if (const fs::path folder = fs::path(save).parent_path(); !folder.empty()) make_directory(folder);
   write_file_atomically(save, to_text(file, 2) + "\n");
 }
 
 void BenchOutput::add_to(CLI::App& cmd) {
   cmd.add_flag("--json", json, "One JSON object");
-  cmd.add_option("--save", save, "Write the JSON, with the environment, to this file");
+  cmd.add_option("--save", save, "Write the JSON, with the environment, to this file")
+      ->each([](const std::string& file) { check_output_file(file, "--save"); });
   cmd.add_option("--threads", threads, "[every usable core]")->check(thread_count());
 }
 
@@ -117,8 +119,8 @@ BenchResult bench_step(const StepOptions& o) {
   const i64 peak = peak_resident_bytes();
 
   BenchResult r;
-  r.text = fmt::format("{}: {} tokens per step, {}, {} steps\n", cfg.run.name, cfg.tokens_per_step(), machine.name(),
-                       o.steps);
+  r.text = fmt::format("{}: {} tokens per step, {}, {}\n", cfg.run.name, cfg.tokens_per_step(),
+                       machine.name(), counted(o.steps, "step"));
   r.text +=
       fmt::format("{:.0f} tokens/s, {:.4f} s per step (median; {:.4f} - {:.4f}), {:.1f} % of GEMM peak ({:.0f} GF/s)\n",
                   rate, seconds, times.seconds.front(), times.seconds.back(), 100 * rate * flops / gemm, gemm / 1e9);

@@ -46,9 +46,11 @@ struct CheckpointBench {
   BenchOutput out;
 };
 
-// A folder with a name that nothing has yet; gone afterwards.
+// A folder with a name that nothing has yet; gone afterwards, with those above it that it needed.
 struct FreshFolder {
   explicit FreshFolder(const fs::path& in) {
+    for (fs::path missing = in; !missing.empty() && !fs::exists(missing); missing = missing.parent_path())
+      made.push_back(missing);
     make_directory(in);
     std::string name = (in / "bench_checkpoint_XXXXXX").string();
     if (!mkdtemp(name.data())) throw user_error("cannot make a folder in {}: {}", in.string(), std::strerror(errno));
@@ -57,10 +59,12 @@ struct FreshFolder {
   ~FreshFolder() {
     std::error_code ignored;
     fs::remove_all(path, ignored);
+    for (const fs::path& folder : made) fs::remove(folder, ignored);
   }
   FreshFolder(const FreshFolder&) = delete;
   FreshFolder& operator=(const FreshFolder&) = delete;
   fs::path path;
+  std::vector<fs::path> made;  // deepest first
 };
 
 BenchResult bench_checkpoint(const CheckpointBench& o) {
@@ -90,7 +94,7 @@ BenchResult bench_checkpoint(const CheckpointBench& o) {
 void add_bench_loader(CLI::App& bench) {
   auto* cmd = bench.add_subcommand("loader", "Tokens per second that the data loader can give");
   auto o = std::make_shared<LoaderBench>();
-  cmd->add_option("--data", o->data, "Folder made by 'xlstm data build'")->required();
+  cmd->add_option("--data", o->data, "Folder made by 'xlstm data build'")->required()->check(not_empty("a folder"));
   cmd->add_option("--context", o->context, "Tokens per window")->check(at_least(1, kMostAtOnce))->capture_default_str();
   cmd->add_option("--batch", o->batch, "Windows per batch")->check(at_least(1, kMostAtOnce))->capture_default_str();
   cmd->add_option("--batches", o->batches, "Batches that are timed")->check(at_least(1))->capture_default_str();
@@ -104,7 +108,7 @@ void add_bench_checkpoint(CLI::App& bench) {
   auto o = std::make_shared<CheckpointBench>();
   cmd->add_option("--config", o->config, "YAML file (configs/, bench/configs/)")->required();
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
-  cmd->add_option("--dir", o->dir, "Folder on the disk to measure")->required();
+  cmd->add_option("--dir", o->dir, "Folder on the disk to measure")->required()->check(not_empty("a folder"));
   o->out.add_to(*cmd);
   cmd->footer("Example:\n  xlstm bench checkpoint --config bench/configs/small.yaml --dir runs");
   cmd->callback([o] { publish(bench_checkpoint(*o), o->out.json, o->out.save); });

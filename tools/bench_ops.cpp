@@ -5,6 +5,7 @@
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "kernels/ops.h"
 #include "tools/bench.h"
 
@@ -85,8 +86,8 @@ BenchResult bench_gemm(const BenchOutput& o, i64 tokens) {
                                   {"head 256", 8192, 256},      {"head 512", 16384, 512},     {"head 768", 50304, 768}};
   Bench bench(kGemmBytes);
   BenchResult r{{{"bench", "gemm"}, {"tokens", tokens}, {"threads", max_threads()}, {"rows", Json::array()}},
-                fmt::format("{} tokens, {} threads, GF/s\n{:<16}{:>8}{:>8}{:>10}{:>10}{:>10}\n", tokens, max_threads(),
-                            "", "out", "in", "y = xW'", "dx = dyW", "dW += dy'x")};
+                fmt::format("{}, {}, GF/s\n{:<16}{:>8}{:>8}{:>12}{:>12}{:>12}\n", counted(tokens, "token"),
+                            counted(max_threads(), "thread"), "", "out", "in", "y = xW'", "dx = dyW", "dW += dy'x")};
   for (const GemmShape& s : shapes) {
     bench.reset();
     const i64 rows = s.out > 4096 ? std::min<i64>(tokens, 1024) : tokens;  // logits come in chunks
@@ -99,7 +100,7 @@ BenchResult bench_gemm(const BenchOutput& o, i64 tokens) {
                                   [&] { ops::matmul(bench.ctx, w, y, x, {.transpose_a = true, .accumulate = true}); });
     r.json["rows"].push_back(
         {{"use", s.use}, {"tokens", rows}, {"out", s.out}, {"in", s.in}, {"forward", forward}, {"dx", dx}, {"dw", dw}});
-    r.text += fmt::format("{:<16}{:>8}{:>8}{:>10.0f}{:>10.0f}{:>10.0f}\n", s.use, s.out, s.in, forward / 1e9, dx / 1e9,
+    r.text += fmt::format("{:<16}{:>8}{:>8}{:>12.0f}{:>12.0f}{:>12.0f}\n", s.use, s.out, s.in, forward / 1e9, dx / 1e9,
                           dw / 1e9);
   }
   return r;
@@ -195,8 +196,9 @@ void cell_ops(const OpTable& t, const CellShape& shape, i64 tokens, i64 k, i64 v
 BenchResult bench_ops(const BenchOutput& o) {
   set_threads(static_cast<int>(o.threads));
   Bench bench(i64{2} << 30);
-  BenchResult r{{{"bench", "ops"}, {"threads", max_threads()}, {"rows", Json::array()}},
-                fmt::format("{} threads\n{:<28}{:>10}{:>10}{:>10}\n", max_threads(), "op", "ms", "GB/s", "GF/s")};
+  BenchResult r{
+      {{"bench", "ops"}, {"threads", max_threads()}, {"rows", Json::array()}},
+      fmt::format("{}\n{:<28}{:>10}{:>10}{:>10}\n", counted(max_threads(), "thread"), "op", "ms", "GB/s", "GF/s")};
   const OpTable table{bench, r};
   const auto section = [&](const std::function<void()>& part) {
     bench.reset();

@@ -87,7 +87,7 @@ std::unique_ptr<ByteStream::Codec> make_codec(Compression compression) {
 ByteStream::ByteStream(const fs::path& path, Compression compression)
     : path_(path), codec_(make_codec(compression)), buffer_(std::size_t{1} << 18, '\0') {
   fd_ = path == "-" ? dup(STDIN_FILENO) : open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd_ < 0) throw user_error("cannot read {}: {}", path.string(), std::strerror(errno));
+  if (fd_ < 0) throw user_error("cannot read {}: {}", name_of_input(path), std::strerror(errno));
 }
 
 ByteStream::~ByteStream() { ::close(fd_); }
@@ -96,7 +96,7 @@ void ByteStream::refill() {
   ssize_t got;
   do got = ::read(fd_, buffer_.data(), buffer_.size());
   while (got < 0 && errno == EINTR);
-  if (got < 0) throw user_error("cannot read {}: {}", path_.string(), std::strerror(errno));
+  if (got < 0) throw user_error("cannot read {}: {}", name_of_input(path_), std::strerror(errno));
   begin_ = 0;
   end_ = static_cast<std::size_t>(got);
   packed_offset_ += got;
@@ -111,12 +111,12 @@ std::size_t ByteStream::read(char* to, std::size_t capacity) {
     begin_ += step.consumed;
     const i64 at = packed_offset_ - static_cast<i64>(end_ - begin_);
     if (step.error)
-      throw user_error("{}: damaged at byte {} ({}); fetch the file again", path_.string(), at, step.error);
+      throw user_error("{}: damaged at byte {} ({}); fetch the file again", name_of_input(path_), at, step.error);
     if (step.produced > 0) return step.produced;
     if (file_ended_ && begin_ == end_) {
       if (codec_->between_members()) return 0;
       throw user_error("{}: cut off at byte {}, in the middle of the compressed data; fetch the file again",
-                       path_.string(), at);
+                       name_of_input(path_), at);
     }
   }
 }

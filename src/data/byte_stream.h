@@ -9,6 +9,9 @@ namespace xlstm {
 
 enum class Compression : std::uint8_t { none, gzip, zstd };
 
+// As messages call an input: "-" is stdin.
+inline std::string name_of_input(const fs::path& path) { return path == "-" ? "stdin" : path.string(); }
+
 class ByteStream {
  public:
   // "-" is stdin. UserError when the file cannot be opened.

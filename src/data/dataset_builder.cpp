@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "data/dataset.h"
 #include "data/dataset_writer.h"
 #include "data/encode_pipeline.h"
@@ -121,6 +122,7 @@ class Builder {
 
  private:
   bool is_same_build(const Json& record) const;
+  std::string difference_from(const Json& record) const;
   void check_target() const;
   void open_partial();
   void skip_to(i64 documents, Progress& progress);
@@ -145,6 +147,24 @@ bool Builder::is_same_build(const Json& record) const {
   return repeatable_ && record.is_object() && record.value("description", Json()) == description_;
 }
 
+// "another --seed and other input"
+std::string Builder::difference_from(const Json& record) const {
+  const Json was = record.is_object() ? record.value("description", Json()) : Json();
+  if (!was.is_object()) return "an unknown command (its build.json is damaged)";
+  if (!repeatable_) return "another input: what comes from stdin is never known again";
+  std::string text;
+  for (const auto& [key, option] : {std::pair{"tokenizer_sha256", "another --tokenizer"},
+                                    {"validation_fraction", "another --validation-fraction"},
+                                    {"seed", "another --seed"},
+                                    {"shard_tokens", "another --shard-tokens"},
+                                    {"text_field", "another --text-field"},
+                                    {"document_separator", "another --document-separator"},
+                                    {"strict", "another --strict"},
+                                    {"files", "other input (files, or their size or time)"}})
+    if (was.value(key, Json()) != description_.at(key)) text += (text.empty() ? "" : " and ") + std::string(option);
+  return text.empty() ? "another version of this program" : text;
+}
+
 void Builder::check_target() const {
   std::error_code ignored;
   const std::string out = build_.out.string();
@@ -153,10 +173,8 @@ void Builder::check_target() const {
   if (fs::is_empty(build_.out, ignored)) return;
   if (!is_build(build_.out)) throw user_error("{}: holds something that is no data set; choose another --out", out);
   if (!build_.overwrite)
-    throw user_error(
-        "{}: holds a data set built from other input or options; choose another --out, or replace it with "
-        "--overwrite",
-        out);
+    throw user_error("{}: holds a data set built with {}; choose another --out, or replace it with --overwrite", out,
+                     difference_from(record_of(build_.out)));
   check_build_files(build_.out);
 }
 
@@ -170,7 +188,7 @@ void Builder::open_partial() {
     return;
   }
   if (is_build(partial_))
-    log_info("{}: unfinished build from other input or options; starting over", partial_.string());
+    log_info("{}: unfinished build with {}; starting over", partial_.string(), difference_from(record));
   clear_all_but_lock(partial_);
 }
 
@@ -197,7 +215,7 @@ DatasetBuildResult Builder::run() {
       throw user_error("--validation-fraction {}: all {} documents fell to validation; choose a smaller one",
                        build_.validation_fraction, documents_);
     const std::string mended = mended_summary(result.read);
-    throw user_error("{}: holds no text{}{}", build_.inputs.front(), mended.empty() ? "" : ": ", mended);
+    throw user_error("{}: holds no text{}{}", name_of_input(build_.inputs.front()), mended.empty() ? "" : ": ", mended);
   }
   result.train = train_.finish();
   if (validation_.documents() > 0)
@@ -214,10 +232,11 @@ DatasetBuildResult Builder::run() {
 
 void Builder::skip_to(i64 documents, Progress& progress) {
   if (documents == 0) return;
-  log_info("going on after {} documents that an interrupted build has done", documents);
+  log_info("going on after {} that an interrupted build has done", counted(documents, "document"));
   Document document;
   for (i64 i = 0; i < documents; ++i) {
-    if (!reader_.next(document)) throw user_error("{}: ended before what was built of it", build_.inputs.front());
+    if (!reader_.next(document))
+      throw user_error("{}: ended before what was built of it", name_of_input(build_.inputs.front()));
     progress.update(static_cast<double>(reader_.packed_bytes_read()));
   }
 }
@@ -227,7 +246,7 @@ void Builder::encode(Progress& progress) {
   EncodedBatch batch;
   while (pipeline.next(batch)) {
     add(batch);
-    progress.update(static_cast<double>(batch.packed_bytes), fmt::format("{} documents", documents_));
+    progress.update(static_cast<double>(batch.packed_bytes), counted(documents_, "document"));
     if (text_bytes_since_commit_ >= build_.commit_bytes) commit();
   }
 }
@@ -269,6 +288,7 @@ void Builder::publish() const {
 
 DatasetBuildResult build_dataset(const DatasetBuild& request) {
   DatasetBuild build = request;
+  if (build.out.empty()) throw user_error("--out: is empty; name the folder to make");
   if (build.out.filename().empty()) build.out = build.out.parent_path();  // "folder/"
   if (!(build.validation_fraction >= 0 && build.validation_fraction < 1))
     throw user_error("--validation-fraction {}: expected 0 to less than 1", build.validation_fraction);

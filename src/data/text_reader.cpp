@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include "core/text.h"
 #include "data/line_stream.h"
 
 namespace xlstm {
@@ -9,11 +10,12 @@ namespace xlstm {
 std::string mended_summary(const ReadStats& s) {
   std::string out;
   if (s.invalid_utf8_documents > 0)
-    out += fmt::format("{} documents had invalid UTF-8, {} pieces replaced by U+FFFD (first: {}); ",
-                       s.invalid_utf8_documents, s.invalid_utf8_replaced, s.first_invalid_utf8);
+    out += fmt::format("{} had invalid UTF-8, {} replaced by U+FFFD (first: {}); ",
+                       counted(s.invalid_utf8_documents, "document"), counted(s.invalid_utf8_replaced, "piece"),
+                       s.first_invalid_utf8);
   if (s.malformed_lines > 0)
-    out += fmt::format("{} malformed lines left out (first: {}); ", s.malformed_lines, s.first_malformed);
-  if (s.empty_documents > 0) out += fmt::format("{} empty documents left out; ", s.empty_documents);
+    out += fmt::format("{} left out (first: {}); ", counted(s.malformed_lines, "malformed line"), s.first_malformed);
+  if (s.empty_documents > 0) out += fmt::format("{} left out; ", counted(s.empty_documents, "empty document"));
   if (!out.empty()) out.resize(out.size() - 2);
   return out;
 }
@@ -24,8 +26,8 @@ class JsonLines {
   // The text field of one line, or in `why` what is wrong with the line.
   bool text_of(const std::string& line, const std::string& field, std::string& text, std::string& why) {
     simdjson::dom::element root;
-    if (const auto error = parser_.parse(line).get(root)) {
-      why = simdjson::error_message(error);
+    if (parser_.parse(line).get(root)) {
+      why = "not valid JSON";
       return false;
     }
     std::string_view value;
@@ -102,7 +104,7 @@ bool DocumentReader::next_txt(std::string& text) {
     }
   }
   if (text.empty() && !separated) return false;
-  mend(text, sources_[current_].path.string(), first_byte);
+  mend(text, name_of_input(sources_[current_].path), first_byte);
   return true;
 }
 
@@ -112,7 +114,7 @@ bool DocumentReader::next_json(std::string& text) {
     const i64 first_byte = lines_->offset();
     line.clear();
     if (!lines_->append_line(line, kLongestJsonLine)) return false;
-    const std::string where = fmt::format("{}:{}", sources_[current_].path.string(), ++line_number_);
+    const std::string where = fmt::format("{}:{}", name_of_input(sources_[current_].path), ++line_number_);
     if (line.size() >= kLongestJsonLine)
       throw user_error("{}: expected JSON lines, found a line of more than {} bytes", where, kLongestJsonLine);
     if (first_byte == 0 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte-order mark

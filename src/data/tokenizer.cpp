@@ -38,6 +38,11 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::load(const fs::path& path) { return from_model(read_file(path), path); }
 
+bool Tokenizer::is_model(const fs::path& path) {
+  sentencepiece::SentencePieceProcessor processor;
+  return processor.LoadFromSerializedProto(read_file(path)).ok() && processor.GetPieceSize() > 0;
+}
+
 Tokenizer Tokenizer::from_model(std::string model, const fs::path& name) {
   Tokenizer t;
   if (!t.processor_->LoadFromSerializedProto(model).ok() || t.processor_->GetPieceSize() == 0)

@@ -19,6 +19,8 @@ class Tokenizer {
  public:
   // UserError when the file is no SentencePiece model, or one that loses something of the text.
   static Tokenizer load(const fs::path& path);
+  // Whether a file is a SentencePiece model, of whatever kind.
+  static bool is_model(const fs::path& path);
   static Tokenizer from_model(std::string model, const fs::path& name);
 
   Tokenizer(Tokenizer&&) noexcept;

@@ -108,7 +108,11 @@ UserError training_failed(const std::string& message, i64 vocab_size, i64 sample
 
 std::string train_tokenizer(const TokenizerTraining& training) {
   SampledLines lines(training);
-  if (lines.done()) throw user_error("{}: holds no text to learn a vocabulary from", training.inputs.front());
+  if (lines.done()) {
+    const std::string mended = mended_summary(lines.stats());
+    throw user_error("{}: holds no text to learn a vocabulary from{}{}", name_of_input(training.inputs.front()),
+                     mended.empty() ? "" : ": ", mended);
+  }
   std::string model;
   const auto status =
       sentencepiece::SentencePieceTrainer::Train({{"model_type", "bpe"},

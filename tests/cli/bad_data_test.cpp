@@ -48,7 +48,7 @@ TEST_F(BadData, Tokenizers) {
   nowhere.insert(nowhere.end(), {"nowhere/out.model", "--vocab-size", "340"});
   expect_refused(small, {"--vocab-size 50", "too small"});
   expect_refused(large, {"--vocab-size 1000000", "too large"});
-  expect_refused(nowhere, {"nowhere", "No such file"});
+  must_run(nowhere);
   expect_refused({"data", "build", "text.jsonl", "--tokenizer", "tiny.yaml", "--out", "out"},
                  {"tiny.yaml", "not a SentencePiece model"});
   expect_refused({"tokenizer", "decode", "--model", "tok.model", "99999"}, {"99999", "0 to 339"});
@@ -56,9 +56,47 @@ TEST_F(BadData, Tokenizers) {
   EXPECT_FALSE(fs::exists(path("out.model")));
 }
 
+TEST_F(BadData, OnlyATokenizerIsReplacedByATokenizer) {
+  const std::string text = read_file(path("text.jsonl"));
+  const auto train_to = [](const std::string& out) {
+    return Arguments{"tokenizer", "train", "text.jsonl", "--vocab-size", "330", "--out", out};
+  };
+  fs::create_directory(path("folder"));
+  expect_refused(train_to("text.jsonl"), {"--out text.jsonl", "the text to learn from"});
+  expect_refused(train_to("./text.jsonl"), {"the text to learn from"});
+  expect_refused(train_to("tiny.yaml"), {"--out tiny.yaml", "no tokenizer"});
+  expect_refused(train_to("folder"), {"--out folder", "is a folder"});
+  expect_refused(train_to("tiny.yaml/x"), {"--out tiny.yaml/x", "Not a directory"});
+  expect_refused(train_to(""), {"--out", "is empty"});
+  expect_refused({"bench", "gemm", "--tokens", "1", "--save", "folder"}, {"--save folder", "is a folder"});
+  expect_refused(build("text.jsonl", ""), {"--out", "is empty"});
+  EXPECT_EQ(read_file(path("text.jsonl")), text);
+  must_run(train_to("tok.model"));
+}
+
+TEST_F(BadData, MessagesOfOurOwn) {
+  const Arguments learn{"tokenizer", "train", "text.jsonl", "--out", "out.model", "--vocab-size"};
+  for (const char* size : {"0", "-1"}) {
+    Arguments arguments = learn;
+    arguments.emplace_back(size);
+    expect_refused(arguments, {"--vocab-size", fmt::format("'{}'", size), "a whole number from 1"});
+  }
+  expect_refused({"tokenizer", "train", "text.jsonl", "--vocab-size", "330", "--out", "x", "--text-field", "body"},
+                 {"holds no text", "no field 'body'", "--text-field"});
+  expect_refused({"tokenizer", "train", "-", "--vocab-size", "330", "--out", "x"}, {"stdin: holds no text"});
+  write("bad.jsonl", "{\"text\": \n");
+  expect_refused(build("bad.jsonl", "out"), {"bad.jsonl:1 (not valid JSON)"});
+  std::string manifest = read_file(path("data/train/manifest.json"));
+  manifest.replace(manifest.find("vocab_size"), 5, "vocaB");
+  write("data/train/manifest.json", manifest);
+  expect_refused({"data", "info", "data"}, {"manifest.json: field 'vocab_size' is missing; the file is damaged"});
+}
+
 TEST_F(BadData, OtherInputAtTheSamePlace) {
   const std::vector<std::string> before = files_below(path("data"));
-  expect_refused(build("text.jsonl", "data", {"--validation-fraction", "0.3"}), {"data", "--overwrite"});
+  expect_refused(build("text.jsonl", "data", {"--validation-fraction", "0.3"}),
+                 {"data", "another --validation-fraction;", "--overwrite"});
+  expect_refused(build("tiny.yaml", "data", {"--as", "txt", "--seed", "5"}), {"--seed", "other input"});
   EXPECT_EQ(files_below(path("data")), before);
   must_run({"data", "verify", "data"});
 }
@@ -115,7 +153,8 @@ TEST_F(BadData, TokenBeyondTheVocabulary) {
 
 TEST_F(BadData, VocabularyOfTheModel) {
   expect_refused(train("run", {"--set", "model.vocab_size=300"}), {"vocabulary of 340", "model.vocab_size is 300"});
-  expect_refused(train("run", {"--set", "data.train=nothere"}), {"nothere", "no data set", "xlstm data build"});
+  expect_refused(train("run", {"--set", "data.train=nothere"}),
+                 {"data.train: nothere", "no data set", "xlstm data build"});
   EXPECT_FALSE(fs::exists(path("run")));
   must_run(train("wider", {"--set", "model.vocab_size=400"}));  // padded: allowed
 }

@@ -44,7 +44,7 @@ TEST_F(CommandLine, EveryCommandHasHelpWithAnExample) {
     EXPECT_THAT(help.out, HasSubstr("xlstm " + command.front()));
   }
   EXPECT_THAT(run({"--version"}).out, HasSubstr("xlstm"));
-  EXPECT_THAT(all, HasSubstr("75"));
+  EXPECT_THAT(all, testing::AllOf(HasSubstr("75"), HasSubstr("Example:")));
 }
 
 TEST_F(CommandLine, WordsThatMeanNothing) {
@@ -54,7 +54,9 @@ TEST_F(CommandLine, WordsThatMeanNothing) {
   expect_refused({"checkpoint"}, {"expected one of info, verify, diff"});
   expect_refused({"eval", "--chekpoint", "r"}, {"unknown option --chekpoint", "did you mean '--checkpoint'?"});
   expect_refused({"train"}, {"--config is required", "'xlstm train --help'"});
-  expect_refused({"train", "--config"}, {"--config"});
+  expect_refused({"train", "--config"}, {"--config: a value is expected"});
+  for (const Arguments& command : {Arguments{"eval", "--checkpoint", ""}, {"eval", "--checkpoint", "r", "--data", ""}})
+    expect_refused(command, {command[command.size() - 2], "is empty"});
   expect_refused({"plan", "--config", "a.yaml", "b.yaml"}, {"b.yaml"});
 }
 
@@ -62,14 +64,19 @@ TEST_F(CommandLine, NumbersOutOfRange) {
   const Arguments generate{"generate", "--checkpoint", "r"};
   for (const auto& [option, value, expected] :
        std::vector<std::array<std::string, 3>>{{"--tokens", "x", "'x' is not a whole number"},
-                                               {"--tokens", "0", "'0' is not a whole number from 1"},
+                                               {"--tokens", "0", "'0' is not a whole number of at least 1"},
                                                {"--threads", "99999999", "from 1 to 1024"},
-                                               {"--top-k", "many", "many"}}) {
+                                               {"--top-k", "many", "--top-k many: a whole number is expected"},
+                                               {"--top-k", "1.5", "--top-k 1.5: a whole number is expected"},
+                                               {"--seed", "-1", "'-1' is not a whole number of at least 0"},
+                                               {"--checkpoint", "again", "--checkpoint: given 2 times; once"},
+                                               {"--temp", "1", "did you mean '--temperature'?"}}) {
     Arguments arguments = generate;
     arguments.insert(arguments.end(), {option, value});
     expect_refused(arguments, {option, expected});
   }
   expect_refused({"train", "--config", "c.yaml", "--stop-at", "-5"}, {"--stop-at", "'-5'"});
+  expect_refused({"plan", "--config", "c.yaml", "--gemm-gflops", "0"}, {"--gemm-gflops 0"});
   expect_refused({"bench", "step", "--config", "c.yaml", "--steps", "1.5"}, {"--steps", "'1.5'"});
   expect_refused({"data", "build", "t", "--tokenizer", "m", "--out", "d", "--threads", "-2"}, {"--threads", "'-2'"});
 }
@@ -95,7 +102,9 @@ TEST_F(CommandLine, BenchmarksDeleteWhatTheyMadeAlone) {
   write("bench_checkpoint/mine", "mine");
   const auto before = files_below(path(""));
   must_run({"bench", "checkpoint", "--config", "tiny.yaml", "--dir", "."});
+  must_run({"bench", "checkpoint", "--config", "tiny.yaml", "--dir", "mistyped/folder"});
   EXPECT_EQ(files_below(path("")), before);
+  EXPECT_FALSE(fs::exists(path("mistyped")));
 }
 
 TEST_F(CommandLine, AResultThatCannotBeWrittenIsAnError) {
