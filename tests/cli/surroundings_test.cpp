@@ -53,16 +53,17 @@ TEST_F(Surroundings, ClosedStreamsAreNotTakenForFiles) {
 }
 
 TEST_F(Surroundings, WhoeverReadsTheLogMayGo) {
-  shell("{ $xlstm train --config tiny.yaml --run run --set log.every=1 --set train.steps=300; echo $? > code; } 2>&1 |"
-        " head -c 1 > /dev/null");
+  shell(
+      "{ $xlstm train --config tiny.yaml --run run --set log.every=1 --set train.steps=300; echo $? > code; } 2>&1 |"
+      " head -c 1 > /dev/null");
   EXPECT_EQ(read_file(path("code")), "0\n");
   EXPECT_EQ(metric(path("run"), "loss").size(), 300u);
 }
 
 TEST_F(Surroundings, AFileBeyondTheLimitIsAnErrorLikeAFullDisk) {
   EXPECT_EQ(shell("ulimit -f 4 && $xlstm data build text.jsonl --tokenizer tok.model --out small 2> err"), 2);
-  EXPECT_THAT(read_file(path("err")), testing::AllOf(HasSubstr("error: "), HasSubstr("File too large"),
-                                                     HasSubstr("ulimit -f")));
+  EXPECT_THAT(read_file(path("err")),
+              testing::AllOf(HasSubstr("error: "), HasSubstr("File too large"), HasSubstr("ulimit -f")));
 }
 
 TEST_F(Surroundings, AnInterruptedBuildSaysHowToGoOn) {
@@ -85,9 +86,28 @@ TEST_F(Surroundings, TrainingDataThatIsCutOffEndsTheRunWithACheckpoint) {
   const Ended ended = program.wait();
   EXPECT_EQ(ended.code, 2) << ended.err;
   ASSERT_EQ(ended.errors().size(), 1u) << ended.err;
-  EXPECT_THAT(ended.errors()[0], testing::AllOf(HasSubstr("shard_00000.tokens: ends at byte 100"),
-                                                HasSubstr("build the data set again")));
+  EXPECT_THAT(ended.errors()[0],
+              testing::AllOf(HasSubstr("shard_00000.tokens: ends at byte 100"), HasSubstr("build the data set again")));
   EXPECT_GT(must_run({"checkpoint", "info", "run", "--json"}).json()["step"], 20);
+}
+
+TEST_F(Surroundings, ARunThatIsRenamedIsNotPartedInTwo) {
+  Program program(path(""), {"train", "--config", "tiny.yaml", "--run", "run", "--set", "train.steps=1000000", "--set",
+                             "checkpoint.every=20"});
+  const auto steps = [&](const char* run) {
+    return fs::exists(path(run) / "metrics.jsonl") ? metric(path(run), "loss").size() : 0;
+  };
+  wait_for(program, [&] { return steps("run") > 20; });
+  fs::rename(path("run"), path("moved"));
+  const std::size_t then = steps("moved");
+  wait_for(program, [&] { return steps("moved") > then + 50; });
+  EXPECT_FALSE(fs::exists(path("run")));
+  fs::rename(path("moved"), path("run"));
+  program.send(SIGTERM);
+  const Ended ended = program.wait();
+  EXPECT_EQ(ended.code, 75) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("run/checkpoints: is there no more"));
+  must_run({"checkpoint", "verify", "run"});
 }
 
 TEST_F(Surroundings, ValidationDataThatIsCutOffIsReportedAndTrainingGoesOn) {

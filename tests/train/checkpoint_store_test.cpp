@@ -45,6 +45,8 @@ TEST_F(CheckpointStoreTest, SavesListsAndLoads) {
 }
 
 TEST_F(CheckpointStoreTest, ARunDirectoryAndItsCheckpointsFolderAreTheSame) {
+  EXPECT_THROW(save_checkpoint(dir / "checkpoints", run.at_step(3), {}), UserError);
+  EXPECT_TRUE(fs::is_empty(dir));
   fs::create_directory(dir / "checkpoints");
   EXPECT_THAT(list_checkpoints(dir), IsEmpty());
   save_checkpoint(dir / "checkpoints", run.at_step(3), {});
