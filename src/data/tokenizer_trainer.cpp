@@ -107,11 +107,15 @@ UserError training_failed(const std::string& message, i64 vocab_size, i64 sample
 }  // namespace
 
 std::string train_tokenizer(const TokenizerTraining& training) {
+  constexpr i64 kOwnPieces = 4 + 256;  // end of a document, unknown, '\n', '\t'; bytes
+  if (training.vocab_size <= kOwnPieces)
+    throw user_error("--vocab-size {}: too small; marks and bytes alone are {} pieces", training.vocab_size,
+                     kOwnPieces);
   SampledLines lines(training);
   if (lines.done()) {
     const std::string mended = mended_summary(lines.stats());
-    throw user_error("{}: holds no text to learn a vocabulary from{}{}", name_of_input(training.inputs.front()),
-                     mended.empty() ? "" : ": ", mended);
+    throw user_error("{}: holds no text to learn a vocabulary from: {}", name_of_input(training.inputs.front()),
+                     mended.empty() ? "nothing, or line ends, tabs and NULs alone" : mended);
   }
   std::string model;
   const auto status =

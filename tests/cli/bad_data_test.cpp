@@ -84,6 +84,10 @@ TEST_F(BadData, MessagesOfOurOwn) {
   expect_refused({"tokenizer", "train", "text.jsonl", "--vocab-size", "330", "--out", "x", "--text-field", "body"},
                  {"holds no text", "no field 'body'", "--text-field"});
   expect_refused({"tokenizer", "train", "-", "--vocab-size", "330", "--out", "x"}, {"stdin: holds no text"});
+  expect_refused({"tokenizer", "train", "text.jsonl", "--vocab-size", "1", "--out", "x"},
+                 {"--vocab-size 1: too small"});
+  write("nul.txt", std::string(1000, '\0'));
+  expect_refused({"tokenizer", "train", "nul.txt", "--vocab-size", "330", "--out", "x"}, {"nul.txt: holds no", "NULs"});
   write("bad.jsonl", "{\"text\": \n");
   expect_refused(build("bad.jsonl", "out"), {"bad.jsonl:1 (not valid JSON)"});
   std::string manifest = read_file(path("data/train/manifest.json"));

@@ -147,6 +147,7 @@ TEST(TrainTokenizer, IsDeterministicAndSaysWhichSizesWork) {
 
   training.vocab_size = 10;
   EXPECT_THAT(user_error_of([&] { train_tokenizer(training); }), HasSubstr("too small"));
+  training.vocab_size = 270;
   write_text(dir / "empty.txt", "");
   training.inputs = {(dir / "empty.txt").string()};
   EXPECT_THAT(user_error_of([&] { train_tokenizer(training); }), HasSubstr("holds no text"));
