@@ -1,6 +1,7 @@
 // xlstm: pretrains xLSTM language models, from text to evaluated checkpoint.
 #include <fcntl.h>
 #include <fmt/ranges.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -89,6 +90,14 @@ void occupy_standard_streams() {
     if (fcntl(fd, F_GETFD) == -1) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
+// A data set keeps a file open for each of its shards, and the usual limit is a soft one.
+void raise_limit_of_open_files() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Pretrains xLSTM language models: text, tokens, training, evaluation, samples.", "xlstm");
   app.set_version_flag("--version", program_version());
@@ -129,6 +138,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   xlstm::occupy_standard_streams();
+  xlstm::raise_limit_of_open_files();
   std::signal(SIGXFSZ, SIG_IGN);  // a file beyond 'ulimit -f' is an error like a full disk
   return xlstm::run(argc, argv);
 }

@@ -66,6 +66,12 @@ TEST_F(Surroundings, AFileBeyondTheLimitIsAnErrorLikeAFullDisk) {
               testing::AllOf(HasSubstr("error: "), HasSubstr("File too large"), HasSubstr("ulimit -f")));
 }
 
+TEST_F(Surroundings, MoreShardsThanFilesMayUsuallyBeOpen) {
+  must_run({"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "many", "--shard-tokens", "300"});
+  EXPECT_GT(files_below(path("many")).size(), 60u);
+  EXPECT_EQ(shell("ulimit -Sn 20 && $xlstm data info many > info"), 0);
+}
+
 TEST_F(Surroundings, AnInterruptedBuildSaysHowToGoOn) {
   ASSERT_EQ(mkfifo(path("pipe.jsonl").c_str(), 0600), 0);
   for (const int signal : {SIGINT, SIGTERM}) {
