@@ -119,8 +119,8 @@ BenchResult bench_step(const StepOptions& o) {
   const i64 peak = peak_resident_bytes();
 
   BenchResult r;
-  r.text = fmt::format("{}: {} tokens per step, {}, {}\n", cfg.run.name, cfg.tokens_per_step(),
-                       machine.name(), counted(o.steps, "step"));
+  r.text = fmt::format("{}: {} tokens per step, {}, {}\n", cfg.run.name, cfg.tokens_per_step(), machine.name(),
+                       counted(o.steps, "step"));
   r.text +=
       fmt::format("{:.0f} tokens/s, {:.4f} s per step (median; {:.4f} - {:.4f}), {:.1f} % of GEMM peak ({:.0f} GF/s)\n",
                   rate, seconds, times.seconds.front(), times.seconds.back(), 100 * rate * flops / gemm, gemm / 1e9);

@@ -62,8 +62,8 @@ void print_plan(const Options& o) {
                       cfg.train.batch_size, cfg.train.context_length, cfg.parallel.reduction_slots);
   if (rate > 0)
     text += fmt::format(
-        "at most           {:.0f} tokens/s (matrix products at {:.0f} GF/s, nothing else)\n{} steps      at least {}\n", rate,
-        gemm / 1e9, cfg.train.steps, human_duration(seconds));
+        "at most           {:.0f} tokens/s (matrix products at {:.0f} GF/s, nothing else)\n{} steps      at least {}\n",
+        rate, gemm / 1e9, cfg.train.steps, human_duration(seconds));
   else
     text += "speed             not known here: say --gemm-gflops of the GPU that is meant\n";
   print_result(o.json,
