@@ -17,6 +17,8 @@ struct Context {
   CellKernel cell_kernel = CellKernel::automatic;
   Arena* scratch = nullptr;           // required; a measuring arena makes every op skip itself (a dry run)
   Profile* profile = nullptr;         // optional
+  bool check_ops = false;             // run.check=full: every op waits, and its output has to be finite
+  i64 layer = -1, step = -1;          // where the run is, for errors
   OpClass op_class = OpClass::other;  // what a layer is doing now; see ClassScope
 
   bool dry() const { return scratch->measuring(); }
@@ -47,6 +49,18 @@ class ClassScope {
  private:
   Context& ctx_;
   OpClass before_;
+};
+
+// Ops called inside this scope belong to layer `number`.
+class LayerScope {
+ public:
+  LayerScope(Context& ctx, std::size_t number) : ctx_(ctx) { ctx.layer = static_cast<i64>(number); }
+  ~LayerScope() { ctx_.layer = -1; }
+  LayerScope(const LayerScope&) = delete;
+  LayerScope& operator=(const LayerScope&) = delete;
+
+ private:
+  Context& ctx_;
 };
 
 }  // namespace xlstm

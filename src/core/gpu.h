@@ -2,6 +2,7 @@
 // What stands behind Device::cuda: one device, its memory, and one stream on which everything runs in order. A program
 // that is linked with a back end has open_gpu(); without one it is null. The tests' emulator is a back end, too.
 #include <array>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -24,7 +25,12 @@ struct GpuInfo {
   i64 memory_bytes = 0;
 };
 
-// Every member throws UserError where the machine is at fault (no memory, lost device), Error otherwise.
+// A fault of the device or its libraries. In a run it may have begun in an earlier op than the one that tells of it.
+struct GpuError : Error {
+  using Error::Error;
+};
+
+// Every member throws UserError where the machine lacks something (memory, a driver), GpuError otherwise.
 class Gpu {
  public:
   virtual ~Gpu() = default;
@@ -41,6 +47,14 @@ class Gpu {
   // Waits for everything that was launched; what went wrong in it is thrown here.
   virtual void synchronize() = 0;
   virtual void* stream() const = 0;
+
+  // Names for a profiler, nested.
+  virtual void begin_range(const char* name) = 0;
+  virtual void end_range() = 0;
+
+  // Does what `work` does. Where it can, it records the launches once and repeats them while `key` stays the same: so
+  // all else that `work` launches must be the same from call to call.
+  virtual void repeat(double key, const std::function<void()>& work) = 0;
 
   // What ops share for the time of one call each: partial sums, and the matrix library's own memory.
   std::byte* workspace = nullptr;

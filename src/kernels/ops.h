@@ -14,8 +14,8 @@
 //
 // Ids and targets out of range: the CPU throws. A GPU has none to throw at and gives NaN, so that the update is not
 // applied: a row y of the embedding, a loss. Nothing is read or written outside, and their gradients add nothing.
-#include "core/context.h"
 #include "kernels/cell.h"
+#include "kernels/op_scope.h"
 
 namespace xlstm {
 
@@ -29,15 +29,16 @@ struct Op<void(Context&, Args...)> {
   Function cpu[kCpuIsaCount];
   Function gpu;
 
-  // The one door that every computation goes through: the dry run that sizes the arenas, and the profile.
+  // The one door that every computation goes through: the dry run that sizes the arenas, the profile, the checks of
+  // run.check, and whatever has to say where a fault was.
   void operator()(Context& ctx, Args... args) const {
     if (ctx.dry()) return;
     const Function f = ctx.device == Device::cpu ? cpu[static_cast<int>(ctx.isa)] : gpu;
     XL_CHECK(f != nullptr, "{} is not built for {}", name, name_of(ctx.device));
-    if (!ctx.profile) return f(ctx, args...);
-    const Timer timer;
-    f(ctx, args...);
-    ctx.profile->add_call(ctx.op_class, timer.seconds());
+    if (!OpScope::needed(ctx)) return f(ctx, args...);
+    OpScope scope(ctx, name);
+    scope.run([&] { f(ctx, args...); });
+    scope.check_output(args...);
   }
 };
 

@@ -59,7 +59,10 @@ void LanguageModel::embed(Context& ctx, Tensor y, Tensor ids) const {
 
 void LanguageModel::run_blocks(Context& ctx, const TokenRows& in, const Saved& s) const {
   embed(ctx, s.x[0], in.ids);
-  for (std::size_t l = 0; l < blocks.size(); ++l) blocks[l].forward(ctx, s.x[l + 1], s.x[l], s.blocks[l], in.seq);
+  for (std::size_t l = 0; l < blocks.size(); ++l) {
+    const LayerScope layer(ctx, l);
+    blocks[l].forward(ctx, s.x[l + 1], s.x[l], s.blocks[l], in.seq);
+  }
 }
 
 void LanguageModel::forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const {
@@ -80,6 +83,7 @@ void LanguageModel::backward_blocks(Context& ctx, Tensor dy, const TokenRows& in
                                     Recompute policy) const {
   Tensor dx = ctx.scratch->alloc("dx", dy.dtype, dy.rows, dy.cols);
   for (std::size_t l = blocks.size(); l-- > 0;) {
+    const LayerScope layer(ctx, l);
     if (policy == Recompute::cheap) blocks[l].rebuild(ctx, s.x[l], s.blocks[l], in.seq);
     if (policy == Recompute::block) blocks[l].forward(ctx, s.x[l + 1], s.x[l], s.blocks[l], in.seq);
     blocks[l].backward(ctx, dx, dy, s.x[l], s.blocks[l], in.seq);

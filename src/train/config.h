@@ -12,6 +12,8 @@ enum class DeviceChoice : std::uint8_t { automatic, cpu, cuda };
 constexpr auto names_of(DeviceChoice) { return std::array{"auto", "cpu", "cuda"}; }
 enum class Precision : std::uint8_t { f32, bf16 };
 constexpr auto names_of(Precision) { return std::array{"f32", "bf16"}; }
+enum class Check : std::uint8_t { none, full };
+constexpr auto names_of(Check) { return std::array{"none", "full"}; }
 enum class Packing : std::uint8_t { concat };
 constexpr auto names_of(Packing) { return std::array{"concat"}; }
 enum class Reduction : std::uint8_t { exact, fast };
@@ -24,6 +26,8 @@ struct RunConfig {
   Precision precision = Precision::f32;
   CellKernel cell_kernel = CellKernel::automatic;  // on a GPU
   i64 threads = 0;                                 // 0 = every usable core
+  Check check = Check::none;
+  bool cuda_graph = false;  // on a GPU: a step is recorded once and repeated
 };
 void visit(auto& v, RunConfig& c) {
   v("name", c.name);
@@ -32,6 +36,8 @@ void visit(auto& v, RunConfig& c) {
   v("precision", c.precision);
   v("cell_kernel", c.cell_kernel);
   v("threads", c.threads);
+  v("check", c.check);
+  v("cuda_graph", c.cuda_graph);
 }
 
 struct DataConfig {

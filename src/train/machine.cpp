@@ -36,7 +36,8 @@ void check_precision(const RunConfig& run, Device device) {
     throw user_error("run.precision: bf16 is not available on the CPU; use f32");
 }
 
-Machine::Machine(const RunConfig& run) : gpu_(open(run.device)), cell_kernel_(run.cell_kernel) {}
+Machine::Machine(const RunConfig& run)
+    : gpu_(open(run.device)), cell_kernel_(run.cell_kernel), check_ops_(run.check == Check::full) {}
 
 Context Machine::context(Arena& scratch, Profile* profile) const {
   return {.device = device(),
@@ -44,7 +45,8 @@ Context Machine::context(Arena& scratch, Profile* profile) const {
           .gpu = gpu_.get(),
           .cell_kernel = cell_kernel_,
           .scratch = &scratch,
-          .profile = profile};
+          .profile = profile,
+          .check_ops = check_ops_};
 }
 
 std::string Machine::name() const {

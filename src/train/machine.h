@@ -23,6 +23,7 @@ class Machine {
   CpuIsa isa_ = best_cpu_isa();
   std::unique_ptr<Gpu> gpu_;
   CellKernel cell_kernel_ = CellKernel::automatic;
+  bool check_ops_ = false;
 };
 
 // Of activations and products. A run in bf16 is looked at in f32 where there is no bf16.

@@ -13,13 +13,19 @@ StepResult TrainStep::run(const TokenBatch& batch, double lr, i64 update) {
   upload_batch(ctx_, s_.batch, batch);
   upload(ctx_, s_.scalars, s_.optimizer.scalars(lr, update, inverse).data());
 
-  for (i64 slot = 0; slot < cfg_.parallel.reduction_slots; ++slot) {
-    slot_gradients(slot, inverse);
-    merge_slot(slot);
-  }
-  ops::sum_squares(ctx_, s_.square_sums, s_.all_gradients);
-  ops::clip(ctx_, s_.scalars, s_.loss_sums, s_.square_sums, cfg_.optimizer.clip);
-  s_.optimizer.step(ctx_, s_.scalars);
+  const auto compute = [&] {
+    for (i64 slot = 0; slot < cfg_.parallel.reduction_slots; ++slot) {
+      slot_gradients(slot, inverse);
+      merge_slot(slot);
+    }
+    ops::sum_squares(ctx_, s_.square_sums, s_.all_gradients);
+    ops::clip(ctx_, s_.scalars, s_.loss_sums, s_.square_sums, cfg_.optimizer.clip);
+    s_.optimizer.step(ctx_, s_.scalars);
+  };
+  if (ctx_.gpu && cfg_.run.cuda_graph && !ctx_.profile && !ctx_.check_ops)
+    ctx_.gpu->repeat(inverse, compute);
+  else
+    compute();
 
   std::array<double, kUpdateScalars> done{};
   download(ctx_, done.data(), s_.scalars);

@@ -189,6 +189,7 @@ StepRecord Trainer::train_one() {
   next_batch();
   const double waited = timer.seconds();
   const double lr = learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps);
+  ctx_.step = at_.step + 1;
   const StepResult result = step_.run(batch_, lr, at_.updates + 1);
 
   ++at_.step;

@@ -122,5 +122,45 @@ TEST_P(DeviceRun, PlannedIsAllocatedIsUsed) {
   }
 }
 
+// The check waits and looks, but changes nothing; recording changes nothing either.
+TEST_P(DeviceRun, ChecksAndRecordingChangeNoBit) {
+  TempDir plain, checked;
+  TrainConfig cfg = config();
+  cfg.train.steps = 2;
+  ASSERT_EQ(run_in(plain.path(), cfg), RunOutcome::finished);
+  cfg.run.check = Check::full;
+  ASSERT_EQ(run_in(checked.path(), cfg, 1), RunOutcome::stopped);
+  cfg.run.check = Check::none;
+  cfg.run.cuda_graph = true;
+  ASSERT_EQ(run_in(checked.path(), cfg), RunOutcome::finished);
+  EXPECT_EQ(final_weights(checked.path()), final_weights(plain.path()));
+}
+
+TEST(DeviceFaults, AValueThatIsNotFiniteIsTracedToItsOperation) {
+  TrainConfig cfg = device_run(InputGate::exp, Precision::f32);
+  cfg.run.check = Check::full;
+  cfg.resolve();
+  const Machine machine(cfg.run);
+  TrainArenas arenas(measure_training(cfg, Device::cuda), machine.gpu());
+  Context ctx = machine.context(arenas.scratch);
+  TrainState state(arenas, cfg);
+  initialise(ctx, state.params, 1);
+  const ParamInfo& down = state.params.all().at(state.params.all().size() - 3);  // of the last block
+  std::vector<float> values(static_cast<std::size_t>(down.master.size()), std::numeric_limits<float>::infinity());
+  upload(ctx, down.master, values.data());
+  const Dataset data = Dataset::open(cfg.data.train);
+  Loader loader(data, {.context_length = 24, .batch_size = cfg.train.batch_size});
+  TokenBatch batch;
+  loader.next(batch);
+  ctx.step = 7;
+  try {
+    TrainStep(ctx, state, cfg).run(batch, 1e-3, 1);
+    FAIL() << "nothing was found with " << down.name;
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), testing::AllOf(testing::HasSubstr("matmul, layer 1, step 7: wrote "),
+                                         testing::HasSubstr("to row 0, column 0")));
+  }
+}
+
 }  // namespace
 }  // namespace xlstm

@@ -85,6 +85,7 @@ void matmul(Context& ctx, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
                        .alignment_b = alignment_of(b.data),
                        .alignment_c = alignment_of(c.data)};
   check_product(c, a, b, flags);
+  if (ctx.profile) ctx.profile->add_flops(ctx.op_class, 2.0 * double(key.m) * double(key.n) * double(key.k));
   auto plan = gpu.plans.find(key);
   if (plan == gpu.plans.end()) plan = gpu.plans.emplace(key, make_plan(gpu, key)).first;
   const ProductPlan& p = plan->second;

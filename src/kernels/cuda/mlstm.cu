@@ -6,6 +6,9 @@ namespace xlstm::gpu {
 void mlstm_forward(Context& ctx, Tensor h, CellStats stats, CellState last, CellInputs in, CellState first,
                    CellShape shape, Tensor workspace) {
   const Call call(in, stats, first, shape);
+  if (ctx.profile)
+    ctx.profile->add_flops(ctx.op_class,
+                           mlstm_forward_flops(shape, call.shape.tokens, call.shape.qk_dim, call.shape.v_dim));
   if (call.kernel == CellKernel::portable)
     portable_forward(ctx, call, h, last, workspace);
   else
@@ -15,6 +18,9 @@ void mlstm_forward(Context& ctx, Tensor h, CellStats stats, CellState last, Cell
 void mlstm_backward(Context& ctx, CellInputs din, CellState dfirst, Tensor dh, CellState dlast, CellInputs in,
                     CellStats stats, CellState first, CellShape shape, Tensor workspace) {
   const Call call(in, stats, first, shape);
+  if (ctx.profile)
+    ctx.profile->add_flops(ctx.op_class,
+                           mlstm_backward_flops(shape, call.shape.tokens, call.shape.qk_dim, call.shape.v_dim));
   if (call.kernel == CellKernel::portable)
     portable_backward(ctx, call, din, dfirst.c, dh, dlast.c, workspace);
   else

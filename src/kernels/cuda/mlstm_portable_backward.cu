@@ -20,18 +20,12 @@ void portable_backward(Context& ctx, const Call& call, const CellInputs& din, Te
   mlstm::Matrix scaled = d.dh;
   if (call.shape.normalize) {
     scaled = {ws.scaled_gradient, dh.cols};
-    launch(ctx, {.x = (dh.rows + 7) / 8, .threads = kThreads}, &scale_gradient,
-           ScaledGradient{d.dh, scaled, t.denominator, call.shape});
+    run_scale_gradient(ctx, {d.dh, scaled, t.denominator, call.shape});
   }
   run_scan<Pass::dq>(ctx, dq_scan(call.shape, t, d, ws, scaled));
   run_scan<Pass::dk>(ctx, dk_scan(call.shape, t, d, ws, scaled));
   run_scan<Pass::dv>(ctx, dv_scan(call.shape, t, d, ws, scaled));
-  launch(ctx,
-         {.x = inner_anchors(call.shape.tokens) + 1,
-          .y = call.heads(),
-          .threads = kThreads,
-          .shared_bytes = kGradientBytes},
-         &gate_gradients, gate_gradient_inputs(call.shape, t, d, ws));
+  run_gate_gradients(ctx, gate_gradient_inputs(call.shape, t, d, ws));
 }
 
 }  // namespace xlstm::gpu

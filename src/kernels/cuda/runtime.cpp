@@ -1,6 +1,7 @@
 #include "kernels/cuda/runtime.h"
 
 #include <fmt/core.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include "core/text.h"
 
@@ -13,17 +14,19 @@ void throw_cuda_error(cudaError_t error, const char* what) {
       throw user_error("{}: the GPU has not enough free memory ('xlstm plan' shows where it goes)", what);
     case cudaErrorNoDevice: throw user_error("no GPU: {}; set run.device=cpu", text);
     case cudaErrorInsufficientDriver:
+      if (int driver = 0; cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+        throw user_error("no NVIDIA driver is loaded; install one, or set run.device=cpu");
       throw user_error("the GPU's driver is too old for CUDA {}.{}; update it, or set run.device=cpu",
                        CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     case cudaErrorNoKernelImageForDevice:
       throw user_error("this program holds no kernels for this GPU; build it with its architecture (XLSTM_CUDA_ARCH)");
-    default: throw Error(fmt::format("CUDA: {}: {}", what, text));
+    default: throw GpuError(fmt::format("CUDA: {}: {}", what, text));
   }
 }
 
 void check_cublas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    throw Error(fmt::format("cuBLASLt: {}: {}", what, cublasLtGetStatusString(status)));
+    throw GpuError(fmt::format("cuBLASLt: {}: {}", what, cublasLtGetStatusString(status)));
 }
 
 namespace {
@@ -62,6 +65,7 @@ CudaGpu::CudaGpu(int ordinal) : info_(describe(ordinal)) {
 }
 
 CudaGpu::~CudaGpu() {
+  if (graph_) cudaGraphExecDestroy(graph_);
   for (auto& [key, plan] : plans) {
     cublasLtMatmulDescDestroy(plan.operation);
     for (const auto layout : {plan.a, plan.b, plan.c}) cublasLtMatrixLayoutDestroy(layout);
@@ -99,6 +103,29 @@ void CudaGpu::copy_in(std::byte* device, const void* host, i64 bytes) {
 void CudaGpu::copy_out(void* host, const std::byte* device, i64 bytes) {
   check_cuda(cudaMemcpyAsync(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, stream_), "copy");
   check_cuda(cudaStreamSynchronize(stream_), "copy from the GPU");
+}
+
+void CudaGpu::begin_range(const char* name) { nvtxRangePushA(name); }
+void CudaGpu::end_range() { nvtxRangePop(); }
+
+// The first time as it is: the matrix library makes its choices then.
+void CudaGpu::repeat(double key, const std::function<void()>& work) {
+  if (graph_ && key != graph_key_) {
+    cudaGraphExecDestroy(graph_);
+    graph_ = nullptr;
+  }
+  if (repetitions_++ == 0) return work();
+  if (!graph_) {
+    cudaGraph_t recorded = nullptr;
+    check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording a step");
+    work();
+    check_cuda(cudaStreamEndCapture(stream_, &recorded), "recording a step");
+    const cudaError_t error = cudaGraphInstantiate(&graph_, recorded, 0);
+    cudaGraphDestroy(recorded);
+    check_cuda(error, "recording a step");
+    graph_key_ = key;
+  }
+  check_cuda(cudaGraphLaunch(graph_, stream_), "repeating a step");
 }
 
 void CudaGpu::synchronize() { check_cuda(cudaStreamSynchronize(stream_), "waiting for the GPU"); }

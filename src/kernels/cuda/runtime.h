@@ -39,6 +39,9 @@ class CudaGpu final : public Gpu {
   void copy_out(void* host, const std::byte* device, i64 bytes) override;
   void synchronize() override;
   void* stream() const override { return stream_; }
+  void begin_range(const char* name) override;
+  void end_range() override;
+  void repeat(double key, const std::function<void()>& work) override;
 
   cublasLtHandle_t blas() const { return blas_; }
   std::map<ProductKey, ProductPlan> plans;  // kept by matmul.cpp
@@ -47,6 +50,9 @@ class CudaGpu final : public Gpu {
   GpuInfo info_;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;
+  cudaGraphExec_t graph_ = nullptr;  // of what repeat() was given last
+  double graph_key_ = 0;
+  int repetitions_ = 0;
 };
 
 // Oldest device that the kernels are compiled for.

@@ -47,6 +47,9 @@ class EmulatedGpu final : public Gpu {
   }
   void synchronize() override {}
   void* stream() const override { return nullptr; }
+  void begin_range(const char*) override {}
+  void end_range() override {}
+  void repeat(double, const std::function<void()>& work) override { work(); }
 
   ~EmulatedGpu() override {
     while (!ranges_.empty()) release(ranges_.begin()->first);

@@ -1,9 +1,5 @@
 #pragma once
-// How the passes of the cell are put together: which kernel reads and writes what. Shared by the launches on a GPU and
-// by the emulator's tests, so that both run the same program.
-#include "kernels/cuda/mlstm/gate_gradients.cuh"
-#include "kernels/cuda/mlstm/gate_vectors.cuh"
-#include "kernels/cuda/mlstm/scan.cuh"
+// How the passes of the cell are put together: which kernel reads and writes what.
 #include "kernels/cuda/mlstm/workspace.h"
 
 namespace xlstm::mlstm {

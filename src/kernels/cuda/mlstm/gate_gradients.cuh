@@ -12,16 +12,6 @@ namespace xlstm::mlstm {
 
 using namespace dialect;
 
-struct GateGradients {
-  const float *dot_q = nullptr, *dot_k = nullptr;  // (slices, B H, padded T): of dq and of dk
-  const float* anchor_dot = nullptr;               // (anchors, slices, B H)
-  int slices = 0;                                  // of K
-  bool end_anchor = false, has_first = false;
-  Column log_f;
-  Column dlog_i, dlog_f;
-  Shape shape;
-};
-
 constexpr int kAnchorTokens = kAnchorChunks * kChunk;
 constexpr int kTokensPerThread = kAnchorTokens / kThreads;
 constexpr int kGradientBytes = 4 * 2 * kThreads / 32;
@@ -92,13 +82,7 @@ gate_gradients(const GateGradients g) {
   }
 }
 
-// dh' = dh / (N + eps), as bf16; grid: (ceil(B T / 8), 1), one warp to a row of all heads
-struct ScaledGradient {
-  Matrix dh, out;
-  Column denominator;
-  Shape shape;
-};
-
+// grid: (ceil(B T / 8), 1), one warp to a row of all heads
 XL_KERNEL(kThreads, 1)
 scale_gradient(const ScaledGradient s) {
   const i64 row = static_cast<i64>(block_index().x) * (kThreads / 32) + warp_index();

@@ -11,15 +11,6 @@ namespace xlstm::mlstm {
 
 using namespace dialect;
 
-struct GateInputs {
-  Column log_i, log_f;
-  const float* first_max = nullptr;  // (B H): m of the first state, or none: there is no first state
-  float* last_max = nullptr;
-  Column max;              // m of every token, as the backward pass wants it back
-  bool has_first = false;  // without a normaliser there is no maximum to tell
-  Shape shape;
-};
-
 constexpr float kNothing = -INFINITY;
 constexpr int kChunksAtOnce = 256;
 constexpr int kGateBytes = 4 * 3 * kChunksAtOnce;  // of shared memory: sum of log f, largest a, m before each chunk

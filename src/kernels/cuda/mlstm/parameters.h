@@ -47,6 +47,15 @@ struct Shape {
   float eps = 0;
 };
 
+struct GateInputs {
+  Column log_i, log_f;
+  const float* first_max = nullptr;  // (B H): m of the first state, or none: there is no first state
+  float* last_max = nullptr;
+  Column max;              // m of every token, as the backward pass wants it back
+  bool has_first = false;  // without a normaliser there is no maximum to tell
+  Shape shape;
+};
+
 // One pass of the cell: y_r = read_r x_r S + sum over c of (x_r w_c) D_rc u_c, and S <- decay S + sum write_c w_c u_c.
 //   forward: x = q, w = k, u = v     dq: x = dh', w = v, u = k        tokens in order
 //   dk: x = v, w = dh', u = q        dv: x = k, w = q, u = dh'        in reverse, read and write exchanged
@@ -69,6 +78,23 @@ struct Scan {
   float* anchors = nullptr;     // dq writes S there, dk multiplies its own with it; layout: scan.cuh
   float* anchor_dot = nullptr;  // dk: (anchors, slices, B H)
   bool end_anchor = false;      // there is a gradient of the last state
+  Shape shape;
+};
+
+struct GateGradients {
+  const float *dot_q = nullptr, *dot_k = nullptr;  // (slices, B H, padded T): of dq and of dk
+  const float* anchor_dot = nullptr;               // (anchors, slices, B H)
+  int slices = 0;                                  // of K
+  bool end_anchor = false, has_first = false;
+  Column log_f;
+  Column dlog_i, dlog_f;
+  Shape shape;
+};
+
+// dh' = dh / (N + eps), as bf16.
+struct ScaledGradient {
+  Matrix dh, out;
+  Column denominator;
   Shape shape;
 };
 

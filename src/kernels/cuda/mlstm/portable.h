@@ -3,6 +3,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/mlstm/call.h"
 #include "kernels/cuda/mlstm/cell_passes.h"
+#include "kernels/cuda/mlstm/scan.cuh"
 
 namespace xlstm::gpu {
 
@@ -42,10 +43,9 @@ void run_scan(Context& ctx, const Scan& s) {
   at_width.template operator()<512>();
 }
 
-inline void run_gate_vectors(Context& ctx, const Call& call, const CellTensors& t, const CellWorkspace& ws,
-                             bool forward) {
-  launch(ctx, {.y = call.heads(), .threads = kThreads, .shared_bytes = kGateBytes}, &gate_vectors,
-         gate_inputs(call.shape, t, forward), ws.vectors);
-}
+// mlstm_gates.cu
+void run_gate_vectors(Context& ctx, const Call& call, const CellTensors& t, const CellWorkspace& ws, bool forward);
+void run_scale_gradient(Context& ctx, const ScaledGradient& s);
+void run_gate_gradients(Context& ctx, const GateGradients& g);
 
 }  // namespace xlstm::gpu
