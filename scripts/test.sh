@@ -19,7 +19,7 @@ step "build"
 scripts/build.sh cpu
 scripts/check_isa.sh build
 
-step "CUDA kernels"
+step "CUDA program and kernels"
 scripts/check_kernels.sh
 
 step "tests"
