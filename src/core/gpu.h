@@ -48,6 +48,9 @@ class Gpu {
   virtual void synchronize() = 0;
   virtual void* stream() const = 0;
 
+  // How long the device takes for what `work` launches, by its own clock.
+  virtual double seconds_of(const std::function<void()>& work) = 0;
+
   // Names for a profiler, nested.
   virtual void begin_range(const char* name) = 0;
   virtual void end_range() = 0;

@@ -105,6 +105,21 @@ void CudaGpu::copy_out(void* host, const std::byte* device, i64 bytes) {
   check_cuda(cudaStreamSynchronize(stream_), "copy from the GPU");
 }
 
+double CudaGpu::seconds_of(const std::function<void()>& work) {
+  cudaEvent_t begin = nullptr, end = nullptr;
+  check_cuda(cudaEventCreate(&begin), "making an event");
+  check_cuda(cudaEventCreate(&end), "making an event");
+  check_cuda(cudaEventRecord(begin, stream_), "timing");
+  work();
+  check_cuda(cudaEventRecord(end, stream_), "timing");
+  check_cuda(cudaEventSynchronize(end), "timing");
+  float milliseconds = 0;
+  check_cuda(cudaEventElapsedTime(&milliseconds, begin, end), "timing");
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  return 1e-3 * static_cast<double>(milliseconds);
+}
+
 void CudaGpu::begin_range(const char* name) { nvtxRangePushA(name); }
 void CudaGpu::end_range() { nvtxRangePop(); }
 

@@ -39,6 +39,7 @@ class CudaGpu final : public Gpu {
   void copy_out(void* host, const std::byte* device, i64 bytes) override;
   void synchronize() override;
   void* stream() const override { return stream_; }
+  double seconds_of(const std::function<void()>& work) override;
   void begin_range(const char* name) override;
   void end_range() override;
   void repeat(double key, const std::function<void()>& work) override;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 
+#include "core/profile.h"
 #include "kernels/cuda/emulator/global_memory.h"
 
 namespace xlstm {
@@ -47,6 +48,11 @@ class EmulatedGpu final : public Gpu {
   }
   void synchronize() override {}
   void* stream() const override { return nullptr; }
+  double seconds_of(const std::function<void()>& work) override {
+    const Timer timer;
+    work();
+    return timer.seconds();
+  }
   void begin_range(const char*) override {}
   void end_range() override {}
   void repeat(double, const std::function<void()>& work) override { work(); }
