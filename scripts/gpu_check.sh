@@ -54,7 +54,7 @@ memory=$(query memory.total | tr -cd 0-9)
 micro=8; ((memory < 120000)) && micro=4; ((memory < 60000)) && micro=1
 for gate in exp sig; do
   part "step_1.4b_$gate" 100 "$bin/xlstm" bench step --config "$root/configs/mlstm_${gate}_1.4b.yaml" \
-    --set run.device=cuda --set run.precision=bf16 --set train.context_length=8192 --set train.batch_size=$micro \
+    --set run.device=cuda --set run.precision=bf16 --set train.recompute=cheap --set train.context_length=8192 --set train.batch_size=$micro \
     --set train.micro_batch_size=$micro --steps 3 --warmup 2 --save "$work/step_1.4b_$gate.json"
 done
 
