@@ -9,6 +9,7 @@
 #include "model/flops.h"
 #include "model/init.h"
 #include "train/evaluate.h"
+#include "train/fit.h"
 #include "train/hardware.h"
 
 namespace xlstm {
@@ -48,19 +49,7 @@ std::string steps_of(const std::string& config) {
 
 std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine) {
   check_precision(cfg.run, machine.device());
-  std::vector<ArenaSize> sizes = measure_training(cfg, machine.device());
-  const auto require = [&](const char* where, i64 needed, i64 available) {
-    if (needed > available)
-      throw user_error(
-          "this run needs {} of {} and {} are available; lower train.micro_batch_size, or set train.recompute=block "
-          "('xlstm plan' shows the bill)",
-          human_bytes(needed), where, human_bytes(available));
-  };
-  require("memory", total_bytes(sizes, Device::cpu), available_memory_bytes());
-  // The workspace of the library, which is part of the plan, has been taken already.
-  if (machine.gpu())
-    require("GPU memory", total_bytes(sizes, Device::cuda), machine.gpu()->available_bytes() + Gpu::kWorkspaceBytes);
-  return sizes;
+  return plan_within(cfg, machine.device(), AvailableMemory::of(machine));
 }
 
 }  // namespace

@@ -1,0 +1,17 @@
+#pragma once
+// Whether a run fits into the memory that there is, and what would.
+#include "train/machine.h"
+#include "train/memory.h"
+
+namespace xlstm {
+
+struct AvailableMemory {
+  i64 host = 0, device = 0;
+  static AvailableMemory of(const Machine& machine);
+};
+
+// The plan of a run. UserError if it does not fit, with the settings nearest to it that do: the largest micro-batch, and
+// the cheapest recompute policy.
+std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available);
+
+}  // namespace xlstm

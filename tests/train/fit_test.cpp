@@ -1,0 +1,68 @@
+// A run that does not fit is refused before it begins, with settings that do.
+#include "train/fit.h"
+
+#include "tests/train/run_rig.h"
+
+namespace xlstm {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Fit : testing::Test {
+  Fit() {
+    cfg.train.batch_size = 16, cfg.train.micro_batch_size = 8, cfg.train.context_length = 64;
+    cfg.parallel.reduction_slots = 2;
+    cfg.resolve();
+  }
+  i64 needed(Device device) const { return total_bytes(measure_training(cfg, device), device); }
+  std::string refusal(Device device, const AvailableMemory& available) const {
+    try {
+      plan_within(cfg, device, available);
+      return "";
+    } catch (const UserError& e) {
+      return e.what();
+    }
+  }
+  TrainConfig cfg = tiny_run();
+};
+
+TEST_F(Fit, ExactlyWhatIsPlannedIsEnough) {
+  const i64 bytes = needed(Device::cpu);
+  EXPECT_EQ(refusal(Device::cpu, {.host = bytes}), "");
+  EXPECT_THAT(refusal(Device::cpu, {.host = bytes - 1}),
+              AllOf(HasSubstr("this run needs"), HasSubstr("of memory"),
+                    HasSubstr("--set train.recompute=cheap or --set train.micro_batch_size=4 would fit")));
+}
+
+TEST_F(Fit, WhatIsAdvisedFitsAndTheNextDoesNot) {
+  for (const i64 percent : {90, 70, 60, 50}) {
+    const AvailableMemory available{.host = needed(Device::cpu) * percent / 100};
+    const std::string text = refusal(Device::cpu, available);
+    for (const i64 size : {4, 2, 1}) {
+      TrainConfig smaller = cfg;
+      smaller.train.micro_batch_size = size;
+      const bool fits = total_bytes(measure_training(smaller, Device::cpu)) <= available.host;
+      const std::string advice = fmt::format("micro_batch_size={} would fit", size);
+      if (fits) {
+        EXPECT_THAT(text, HasSubstr(advice)) << percent;
+        break;
+      }
+      EXPECT_THAT(text, Not(HasSubstr(advice))) << percent;
+    }
+  }
+}
+
+TEST_F(Fit, NothingHelpsWhereTheWeightsDoNotFit) {
+  EXPECT_THAT(refusal(Device::cpu, {.host = 1000}), HasSubstr("a smaller model or context is needed"));
+}
+
+TEST_F(Fit, ADeviceHasItsOwnMemory) {
+  const AvailableMemory none{.host = i64{1} << 40, .device = needed(Device::cuda) - 1};
+  EXPECT_THAT(refusal(Device::cuda, none), HasSubstr("GPU memory"));
+  EXPECT_EQ(refusal(Device::cuda, {.host = i64{1} << 40, .device = needed(Device::cuda)}), "");
+}
+
+}  // namespace
+}  // namespace xlstm
