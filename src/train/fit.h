@@ -10,8 +10,8 @@ struct AvailableMemory {
   static AvailableMemory of(const Machine& machine);
 };
 
-// The plan of a run. UserError if it does not fit, with the settings nearest to it that do: the largest micro-batch, and
-// the cheapest recompute policy.
+// The plan of a run. UserError if it does not fit, with the settings nearest to it that do: the largest micro-batch,
+// and the cheapest recompute policy.
 std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available);
 
 }  // namespace xlstm
