@@ -48,7 +48,7 @@ std::pair<const CLI::App*, std::string> named_command(const CLI::App& app) {
 std::string in_our_words(const CLI::App& command, const CLI::ParseError& e) {
   const bool conversion = dynamic_cast<const CLI::ConversionError*>(&e) != nullptr;
   if (!conversion && !dynamic_cast<const CLI::ArgumentMismatch*>(&e)) return e.what();
-  const std::string said = e.what();
+  std::string said = e.what();
   for (const CLI::Option* o : command.get_options()) {
     const std::string name = o->get_name();
     if (said.find(name + (conversion ? " = " : ":")) == std::string::npos) continue;

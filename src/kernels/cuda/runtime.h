@@ -14,8 +14,8 @@ struct ProductKey {
   i64 m, n, k, lda, ldb, ldc;
   int type_in, type_out;
   bool transpose_a, transpose_b, accumulate;
-  int alignment_a, alignment_b, alignment_c;  // of the addresses, in bytes, at most 256
-  auto operator<=>(const ProductKey&) const = default;
+  int alignment_a, alignment_b, alignment_c;            // of the addresses, in bytes, at most 256
+  auto operator<=>(const ProductKey&) const = default;  // NOLINT(modernize-use-nullptr): a fault of the check
 };
 
 struct ProductPlan {
