@@ -32,8 +32,8 @@ function(xlstm_cuda)
   target_include_directories(xlstm_gpu_ops PRIVATE ${CMAKE_SOURCE_DIR}/src)
   target_link_libraries(xlstm_gpu_ops PRIVATE xlstm_core CUDA::cudart_static CUDA::cublasLt)
   target_link_libraries(xlstm_gpu INTERFACE $<TARGET_OBJECTS:xlstm_gpu_ops> CUDA::cudart_static CUDA::cublasLt)
-  # Libraries beside the program come first, and serve those that they need in turn (scripts/bundle.sh).
-  target_link_options(xlstm_gpu INTERFACE "LINKER:--disable-new-dtags,-rpath,$ORIGIN/lib")
+  # Libraries beside the program (CMAKE_BUILD_RPATH) serve those that they need in turn, too.
+  target_link_options(xlstm_gpu INTERFACE LINKER:--disable-new-dtags)
 endfunction()
 
 # The CUDA kernels' emulator (src/kernels/cuda/emulator): for tests alone, never part of the program. xlstm_emulated_gpu

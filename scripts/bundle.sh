@@ -15,6 +15,7 @@ strip "$bundle/xlstm" "$bundle/device_test"
 ldd build-cuda/xlstm build-cuda/device_test | awk '$2 == "=>" { print $3 }' | sort -u |
   grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libcublas[^/]*|libcuda[^/]*|libnv[^/]*)\.so' |
   xargs -I{} cp -L {} "$bundle/lib"
+readelf -d "$bundle/xlstm" | grep -q '[[]$ORIGIN/lib' || { echo "bundle: the program does not look into lib/"; exit 1; }
 git rev-parse HEAD > "$bundle/commit"
 cp scripts/gpu_check.sh "$bundle"
 tar -C "$(dirname "$bundle")" -cJf "$out" xlstm

@@ -70,7 +70,7 @@ struct StepTimes {
 
 StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg, const Machine& machine) {
   check_precision(cfg.run, machine.device());
-  const auto sizes = measure_training(cfg, machine.device());
+  const auto sizes = measure_training(cfg, machine.device(), machine.gpu());
   TrainArenas arenas(sizes, machine.gpu());
   StepTimes times;
   times.planned_bytes = total_bytes(sizes);

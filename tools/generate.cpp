@@ -24,7 +24,7 @@ struct Options {
 // Lines that end in \n or \r\n, without the empty ones.
 std::vector<std::string> read_prompts(const std::string& file) {
   std::vector<std::string> prompts;
-  std::istringstream lines(read_file(file == "-" ? "/dev/stdin" : file));
+  std::istringstream lines(file == "-" ? read_standard_input() : read_file(file));
   for (std::string line; std::getline(lines, line);) {
     if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) prompts.push_back(line);

@@ -75,7 +75,7 @@ ConfigTree ConfigTree::from_text(const std::string& text, const std::string& nam
 }
 
 ConfigTree ConfigTree::from_file(const std::string& path) {
-  return path == "-" ? from_text(read_file("/dev/stdin"), "stdin") : from_text(read_file(path), path);
+  return path == "-" ? from_text(read_standard_input(), "stdin") : from_text(read_file(path), path);
 }
 
 std::string ConfigTree::where_set(const std::string& key) const {

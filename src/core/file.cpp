@@ -48,6 +48,19 @@ bool is_still_at(const fs::path& path, int fd) {
 
 }  // namespace
 
+// By its descriptor: /dev/stdin cannot be opened where it is a socket.
+std::string read_standard_input() {
+  std::string text;
+  for (char piece[1 << 14];;) {
+    const ssize_t n = ::read(STDIN_FILENO, piece, sizeof piece);
+    if (n == 0) return text;
+    if (n > 0)
+      text.append(piece, static_cast<std::size_t>(n));
+    else if (errno != EINTR)
+      throw user_error("stdin: cannot be read: {}", std::strerror(errno));
+  }
+}
+
 std::string read_file(const fs::path& path) {
   const int fd = open_or_throw(path, O_RDONLY, "read");
   std::string content;

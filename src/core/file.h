@@ -13,6 +13,7 @@ namespace xlstm {
 namespace fs = std::filesystem;
 
 std::string read_file(const fs::path& path);
+std::string read_standard_input();
 
 // Written beside the target, fsynced, renamed over it, and the folder fsynced.
 void write_file_atomically(const fs::path& path, std::string_view content);

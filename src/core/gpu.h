@@ -23,7 +23,9 @@ struct GpuInfo {
   int architecture = 0;     // 90 for sm_90
   int multiprocessors = 0;  // SMs
   i64 memory_bytes = 0;
+  i64 shared_bytes = 0;  // of shared memory that a CTA may have
 };
+constexpr i64 kHopperSharedBytes = 227 << 10;  // what is planned with where no GPU is asked
 
 // A fault of the device or its libraries. In a run it may have begun in an earlier op than the one that tells of it.
 struct GpuError : Error {

@@ -16,17 +16,18 @@ i64 mlstm_workspace_elements(Device device, DType type, const CellShape& shape, 
                        .qk_dim = static_cast<int>(qk_dim),
                        .v_dim = static_cast<int>(v_dim),
                        .normalize = shape.normalize};
-  const bool portable = choose_cell_kernel(shape.kernel, type, qk_dim, v_dim) == CellKernel::portable;
+  const bool portable = choose_cell_kernel(shape, type, qk_dim, v_dim) == CellKernel::portable;
   return portable ? mlstm::CellWorkspace(s, backward, nullptr).floats
                   : mlstm::RecurrentWorkspace(s, backward, nullptr).floats;
 }
 
-CellKernel choose_cell_kernel(CellKernel wanted, DType type, i64 qk_dim, i64 v_dim) {
-  const bool portable = mlstm::portable_kernel_fits(type, qk_dim, v_dim);
+CellKernel choose_cell_kernel(const CellShape& shape, DType type, i64 qk_dim, i64 v_dim) {
+  const CellKernel wanted = shape.kernel;
+  const bool portable = mlstm::portable_kernel_fits(type, qk_dim, v_dim, shape.shared_bytes);
   if (wanted == CellKernel::portable && !portable)
     throw user_error(
-        "run.cell_kernel: portable takes bf16 and heads up to 512 wide in multiples of 8, not {} and heads of {} and "
-        "{}; use auto",
+        "run.cell_kernel: portable takes bf16 and heads up to 512 wide (less on GPUs with little shared memory) in "
+        "multiples of 8, not {} and heads of {} and {}; use auto",
         name_of(type), qk_dim, v_dim);
   const CellKernel chosen = wanted != CellKernel::automatic ? wanted
                             : portable                      ? CellKernel::portable

@@ -43,6 +43,7 @@ struct CellShape {
   bool normalize = true;                      // true: mLSTMexp. false: mLSTMsig (spec §2.2): no n, m, denominator
   double eps = 1e-6;                          // added to the denominator
   CellKernel kernel = CellKernel::automatic;  // of Device::cuda
+  i64 shared_bytes = kHopperSharedBytes;      // that a CTA may have there
 };
 
 // Widths of one head, and tokens per sequence.
@@ -56,8 +57,8 @@ void check_cell_state(const CellState& state, const CellDims& dims, const CellSh
 // is T, per sequence; `threads` is max_threads() at the time of the call of the op, or more.
 i64 mlstm_workspace_elements(Device device, DType type, const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim,
                              int threads, bool backward);
-// The kernel that runs for `wanted`; UserError if that cannot take such a head.
-CellKernel choose_cell_kernel(CellKernel wanted, DType type, i64 qk_dim, i64 v_dim);
+// The kernel that runs; UserError if the one that is asked for cannot take such a head.
+CellKernel choose_cell_kernel(const CellShape& shape, DType type, i64 qk_dim, i64 v_dim);
 
 // Floating-point operations of the chunkwise form over all sequences and heads, `tokens` per sequence; a multiply-add
 // counts two, and of the products within a chunk only the causal half (spec §4.9).

@@ -1,5 +1,6 @@
 #include "kernels/op_scope.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -9,19 +10,17 @@ namespace xlstm {
 
 namespace {
 
-// A row of any floating-point type, in host memory.
-std::vector<double> read_row(Context& ctx, const Tensor& t, i64 r) {
-  const Tensor row = t.slice_rows(r, r + 1);
+// visit(i, x) for the elements of a dense row of any floating-point type.
+template <class F>
+void for_elements(Context& ctx, const Tensor& row, F&& visit) {
   std::vector<std::byte> bytes(static_cast<std::size_t>(row.bytes()));
   download(ctx, bytes.data(), row);
-  std::vector<double> out(static_cast<std::size_t>(row.cols));
-  for (std::size_t j = 0; j < out.size(); ++j) {
-    const std::byte* const at = bytes.data() + j * static_cast<std::size_t>(size_of(t.dtype));
-    out[j] = t.dtype == DType::f64    ? *reinterpret_cast<const double*>(at)
-             : t.dtype == DType::bf16 ? static_cast<double>(to_float(*reinterpret_cast<const bf16*>(at)))
-                                      : static_cast<double>(*reinterpret_cast<const float*>(at));
+  for (i64 j = 0; j < row.cols; ++j) {
+    const std::byte* const at = bytes.data() + j * size_of(row.dtype);
+    visit(j, row.dtype == DType::f64    ? *reinterpret_cast<const double*>(at)
+             : row.dtype == DType::bf16 ? static_cast<double>(to_float(*reinterpret_cast<const bf16*>(at)))
+                                        : static_cast<double>(*reinterpret_cast<const float*>(at)));
   }
-  return out;
 }
 
 }  // namespace
@@ -49,13 +48,19 @@ void OpScope::run(const std::function<void()>& op) const {
 }
 
 void OpScope::check(const Tensor& t) const {
-  if (!ctx_.check_ops || t.dtype == DType::i32) return;
-  for (i64 r = 0; r < t.rows; ++r) {
-    const std::vector<double> row = read_row(ctx_, t, r);
-    for (std::size_t j = 0; j < row.size(); ++j)
-      if (!std::isfinite(row[j]))
-        throw Error(fmt::format("{}: wrote {} to row {}, column {} of its output", where(), row[j], r, j));
-  }
+  constexpr i64 kPiece = i64{1} << 20;  // elements in host memory at a time
+  if (!ctx_.check_ops || t.dtype == DType::i32 || t.size() == 0) return;
+  const Tensor rows = t.dense() ? t.flat() : t;
+  for (i64 r = 0; r < rows.rows; ++r)
+    for (i64 begin = 0; begin < rows.cols; begin += kPiece) {
+      const Tensor piece = rows.slice_rows(r, r + 1).slice_cols(begin, std::min(rows.cols, begin + kPiece));
+      for_elements(ctx_, piece, [&](i64 j, double x) {
+        if (std::isfinite(x)) return;
+        const i64 at = r * rows.cols + begin + j;
+        throw Error(
+            fmt::format("{}: wrote {} to row {}, column {} of its output", where(), x, at / t.cols, at % t.cols));
+      });
+    }
 }
 
 }  // namespace xlstm

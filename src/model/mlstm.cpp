@@ -66,7 +66,8 @@ CellShape MLstm::shape(const Context& ctx, const SequenceView& seq) const {
           .chunk = cfg.chunk_size,
           .normalize = cfg.input_gate == InputGate::exp,
           .eps = cfg.eps,
-          .kernel = ctx.cell_kernel};
+          .kernel = ctx.cell_kernel,
+          .shared_bytes = ctx.gpu ? ctx.gpu->info().shared_bytes : kHopperSharedBytes};
 }
 
 Tensor MLstm::workspace(Context& ctx, const SequenceView& seq, DType t, bool backward) const {

@@ -136,7 +136,8 @@ std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotatio
 }
 
 i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const Rotation& rotation) {
-  if (!fs::is_directory(dir))  // made anew, it would part the run in two
+  std::error_code unknown;              // such as a stumbling network's
+  if (!fs::is_directory(dir, unknown))  // made anew, it would part the run in two
     throw user_error("{}: is there no more; give the folder its name back, and the next save works", dir.string());
   const fs::path folder = dir / name_of_step(content.step), aside = folder.string() + ".tmp-write";
   i64 bytes = 0;

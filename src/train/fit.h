@@ -12,6 +12,7 @@ struct AvailableMemory {
 
 // The plan of a run. UserError if it does not fit, with the settings nearest to it that do: the largest micro-batch,
 // and the cheapest recompute policy.
-std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available);
+std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available,
+                                   Gpu* gpu = nullptr);
 
 }  // namespace xlstm

@@ -35,7 +35,9 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
 
   std::vector<NamedTensor> named;
   for (const ParamInfo& info : params_->all()) named.push_back({info.name, info.master});
-  const Buffer staging(machine_.gpu() ? memory_.bytes() : 1);
+  Arena measured = Arena::measuring("staging");
+  const HostTwins measured_twins(named, measured);
+  const Buffer staging(std::max<i64>(measured.peak(), 1));
   Arena host("staging", staging.data(), staging.bytes());
   const HostTwins twins(named, host);
   const auto loaded = load_newest_checkpoint(path, {.params = twins.host(), .with_optimizer = false});

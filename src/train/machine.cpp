@@ -11,7 +11,7 @@ namespace {
 std::unique_ptr<Gpu> open_if_there() {
   try {
     return open_gpu(0);
-  } catch (const UserError& e) {
+  } catch (const std::runtime_error& e) {  // UserError: there is none; GpuError: it does not work
     log_info("on the processor: {}", e.what());
     return nullptr;
   }
@@ -59,8 +59,8 @@ Device planned_device(const RunConfig& run) {
   return Machine(run).device();
 }
 
-Context dry_context(const TrainConfig& cfg, Arena& scratch, Device device) {
-  return {.device = device, .isa = best_cpu_isa(), .cell_kernel = cfg.run.cell_kernel, .scratch = &scratch};
+Context dry_context(const TrainConfig& cfg, Arena& scratch, Device device, Gpu* gpu) {
+  return {.device = device, .isa = best_cpu_isa(), .gpu = gpu, .cell_kernel = cfg.run.cell_kernel, .scratch = &scratch};
 }
 
 HostTwins::HostTwins(const std::vector<NamedTensor>& tensors, Arena& arena) : device_(tensors) {

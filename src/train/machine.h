@@ -33,7 +33,7 @@ void check_precision(const RunConfig& run, Device device);  // UserError where a
 // The device that a plan is made for: what run.device says, whether this machine has it or not.
 Device planned_device(const RunConfig& run);
 // A context for dry runs on it.
-Context dry_context(const TrainConfig& cfg, Arena& scratch, Device device);
+Context dry_context(const TrainConfig& cfg, Arena& scratch, Device device, Gpu* gpu);
 
 // Tensors in host memory that stand for others: the same ones if those are there already.
 class HostTwins {

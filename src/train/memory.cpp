@@ -108,11 +108,11 @@ std::vector<Tensor> TrainState::plan_slots(Arena& arena, const TrainConfig& cfg,
   return partials;
 }
 
-std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device) {
+std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu) {
   TrainArenas arenas = TrainArenas::measuring(device);
   TrainState state(arenas, cfg);
   plan_snapshot(arenas.snapshot, state);
-  Context dry = dry_context(cfg, arenas.scratch, device);
+  Context dry = dry_context(cfg, arenas.scratch, device, gpu);
   TrainStep(dry, state, cfg).dry_run();
   std::vector<ArenaSize> sizes = arenas.sizes();
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});

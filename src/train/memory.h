@@ -64,7 +64,8 @@ struct TrainState {
 };
 
 // The exact memory bill, without allocating any of it.
-std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device);
+// `gpu`: the device itself, if it is there; a plan without it is for an H100.
+std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu = nullptr);
 i64 total_bytes(const std::vector<ArenaSize>& sizes);
 i64 total_bytes(const std::vector<ArenaSize>& sizes, Device device);
 

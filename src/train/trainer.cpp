@@ -49,7 +49,7 @@ std::string steps_of(const std::string& config) {
 
 std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine) {
   check_precision(cfg.run, machine.device());
-  return plan_within(cfg, machine.device(), AvailableMemory::of(machine));
+  return plan_within(cfg, machine.device(), AvailableMemory::of(machine), machine.gpu());
 }
 
 }  // namespace
@@ -61,14 +61,14 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
       machine_(cfg_.run),
       sizes_(plan_within_memory(cfg_, machine_)),
       dir_(run_dir, cfg_),
+      gemm_peak_(measure_gemm_flops(machine_, 0.15)),
       arenas_(sizes_, machine_.gpu()),
       ctx_(machine_.context(arenas_.scratch)),
       state_(arenas_, cfg_),
       step_(ctx_, state_, cfg_),
       writer_(ctx_, dir_.checkpoints(), {.keep = cfg_.checkpoint.keep, .keep_every = cfg_.checkpoint.keep_every},
               arenas_.snapshot),
-      flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)),
-      gemm_peak_(measure_gemm_flops(machine_, 0.15)) {
+      flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)) {
   const std::string resumed = resume();
   loader_ = open_train_loader();
   dir_.keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());

@@ -57,6 +57,7 @@ class Trainer {
   Machine machine_;
   std::vector<ArenaSize> sizes_;
   RunDirectory dir_;
+  double gemm_peak_;  // measured before the arenas take the memory
   TrainArenas arenas_;
   Context ctx_;
   TrainState state_;
@@ -65,7 +66,7 @@ class Trainer {
   Progression at_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<RunLog> log_;
-  double flops_per_token_, gemm_peak_;
+  double flops_per_token_;
   TokenBatch batch_;
 };
 

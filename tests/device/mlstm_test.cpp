@@ -276,11 +276,17 @@ TEST_P(DeviceMlstm, StepReplacesTheState) {
 }
 
 TEST(CellKernels, AHeadThatAKernelDoesNotTakeIsRefused) {
-  EXPECT_EQ(choose_cell_kernel(CellKernel::automatic, DType::bf16, 256, 512), CellKernel::portable);
-  EXPECT_EQ(choose_cell_kernel(CellKernel::automatic, DType::f32, 256, 512), CellKernel::recurrent);
-  EXPECT_EQ(choose_cell_kernel(CellKernel::automatic, DType::bf16, 576, 576), CellKernel::recurrent);
-  EXPECT_THROW(choose_cell_kernel(CellKernel::portable, DType::f32, 64, 64), UserError);
-  EXPECT_THROW(choose_cell_kernel(CellKernel::automatic, DType::bf16, 64, 1088), UserError);
+  const auto choose = [](CellKernel wanted, DType type, i64 k, i64 v, i64 shared = kHopperSharedBytes) {
+    return choose_cell_kernel({.kernel = wanted, .shared_bytes = shared}, type, k, v);
+  };
+  EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 256, 512), CellKernel::portable);
+  EXPECT_EQ(choose(CellKernel::automatic, DType::f32, 256, 512), CellKernel::recurrent);
+  EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 576, 576), CellKernel::recurrent);
+  EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 256, 512, 163 << 10), CellKernel::recurrent);  // sm_80
+  EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 192, 384, 163 << 10), CellKernel::portable);
+  EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 192, 384, 99 << 10), CellKernel::recurrent);  // sm_86
+  EXPECT_THROW(choose(CellKernel::portable, DType::f32, 64, 64), UserError);
+  EXPECT_THROW(choose(CellKernel::automatic, DType::bf16, 64, 1088), UserError);
 }
 
 }  // namespace

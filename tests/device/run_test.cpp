@@ -126,7 +126,7 @@ TEST_P(DeviceRun, PlannedIsAllocatedIsUsed) {
 TEST_P(DeviceRun, ChecksAndRecordingChangeNoBit) {
   TempDir plain, checked;
   TrainConfig cfg = config();
-  cfg.train.steps = 2;
+  cfg.train.steps = 5;  // the first of a process is not recorded; between others there is an evaluation
   ASSERT_EQ(run_in(plain.path(), cfg), RunOutcome::finished);
   cfg.run.check = Check::full;
   ASSERT_EQ(run_in(checked.path(), cfg, 1), RunOutcome::stopped);

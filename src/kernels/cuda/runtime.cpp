@@ -9,6 +9,7 @@ namespace xlstm {
 
 void throw_cuda_error(cudaError_t error, const char* what) {
   const char* const text = cudaGetErrorString(error);
+  cudaGetLastError();  // told of here: the next launch is not to find it
   switch (error) {
     case cudaErrorMemoryAllocation:
       throw user_error("{}: the GPU has not enough free memory ('xlstm plan' shows where it goes)", what);
@@ -48,7 +49,8 @@ GpuInfo describe(int ordinal) {
                .ordinal = ordinal,
                .architecture = properties.major * 10 + properties.minor,
                .multiprocessors = properties.multiProcessorCount,
-               .memory_bytes = static_cast<i64>(properties.totalGlobalMem)};
+               .memory_bytes = static_cast<i64>(properties.totalGlobalMem),
+               .shared_bytes = static_cast<i64>(properties.sharedMemPerBlockOptin)};
   if (info.architecture < kOldestArchitecture)
     throw user_error("{} is of compute capability {}.{}; at least {}.{} is needed (A100 and newer); set run.device=cpu",
                      info.name, properties.major, properties.minor, kOldestArchitecture / 10, kOldestArchitecture % 10);
@@ -133,7 +135,13 @@ void CudaGpu::repeat(double key, const std::function<void()>& work) {
   if (!graph_) {
     cudaGraph_t recorded = nullptr;
     check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording a step");
-    work();
+    try {
+      work();
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &recorded);
+      if (recorded) cudaGraphDestroy(recorded);
+      throw;
+    }
     check_cuda(cudaStreamEndCapture(stream_, &recorded), "recording a step");
     const cudaError_t error = cudaGraphInstantiate(&graph_, recorded, 0);
     cudaGraphDestroy(recorded);

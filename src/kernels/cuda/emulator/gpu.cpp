@@ -62,7 +62,12 @@ class EmulatedGpu final : public Gpu {
   }
 
  private:
-  GpuInfo info_{.name = "emulator", .driver = "none", .runtime = "none", .architecture = 90, .multiprocessors = 1};
+  GpuInfo info_{.name = "emulator",
+                .driver = "none",
+                .runtime = "none",
+                .architecture = 90,
+                .multiprocessors = 1,
+                .shared_bytes = kHopperSharedBytes};
   std::map<std::byte*, std::unique_ptr<GlobalRange>> ranges_;
 };
 

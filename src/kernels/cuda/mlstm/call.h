@@ -35,7 +35,7 @@ struct Call {
       : in(in_), stats(stats_), first(first_) {
     const CellDims dims = cell_dims(in, s);
     shape = shape_of(dims, s);
-    kernel = choose_cell_kernel(s.kernel, in.q.dtype, dims.qk_dim, dims.v_dim);
+    kernel = choose_cell_kernel(s, in.q.dtype, dims.qk_dim, dims.v_dim);
     if (!first.absent()) check_cell_state(first, dims, s, s.normalize);
     for (const Tensor& state : {first.c, first.n, first.m})
       XL_CHECK(state.dense(), "the rows of a state must lie one behind the other");

@@ -2,6 +2,7 @@
 // Where things lie in shared memory during a scan, and how they get there.
 #include "kernels/cuda/dialect.h"
 #include "kernels/cuda/mlstm/parameters.h"
+#include "kernels/cuda/mlstm/workspace.h"
 
 namespace xlstm::mlstm {
 
@@ -26,6 +27,7 @@ struct ScanLayout {
   static constexpr std::uint32_t dots = inverse + 256;  // kStrips x 64
   static constexpr std::uint32_t n = dots + 256 * kStrips;
   static constexpr std::uint32_t kBytes = n + 4 * kDx;
+  static_assert(kBytes == scan_shared_bytes(kDx));
 };
 
 // Eight bf16 (16 bytes) number `piece` of a tile's row.

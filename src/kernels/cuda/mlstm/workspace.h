@@ -71,10 +71,20 @@ struct RecurrentWorkspace {
   }
 };
 
-// The portable kernel multiplies bf16, in pieces of 16 bytes.
-constexpr bool portable_kernel_fits(DType type, i64 qk_dim, i64 v_dim) {
-  return type == DType::bf16 && qk_dim % 8 == 0 && v_dim % 8 == 0 && scan_width(static_cast<int>(qk_dim)) > 0 &&
-         scan_width(static_cast<int>(v_dim)) > 0;
+// Shared memory of a scan over x of this width; scan_layout.cuh has the parts.
+constexpr int scan_shared_bytes(int width) {
+  const int parts = width > 256 ? 2 : 1, strips = 8 / parts, slice = 16 * strips;
+  const int tiles = 256 * width + 128 * slice + 8192, partial = parts == 2 ? 256 * slice : 0;
+  return tiles + partial + 6 * 256 + 512 + 2 * 256 + 256 * strips + 4 * width;
+}
+
+// The portable kernel multiplies bf16, in pieces of 16 bytes. `shared`: what a CTA may have of shared memory.
+constexpr bool portable_kernel_fits(DType type, i64 qk_dim, i64 v_dim, i64 shared) {
+  const auto fits = [&](i64 dim) {
+    const int width = dim <= 512 ? scan_width(static_cast<int>(dim)) : 0;
+    return dim % 8 == 0 && width > 0 && scan_shared_bytes(width) <= shared;
+  };
+  return type == DType::bf16 && fits(qk_dim) && fits(v_dim);
 }
 
 }  // namespace xlstm::mlstm
