@@ -28,10 +28,12 @@ constexpr GemmShape kGpuShapes[] = {{"qkvo 2048", 6144, 2048},
                                     {"head 2048", 50304, 2048}};
 constexpr i64 kMostTokens = 1 << 18;  // with which the largest of these shapes still fit into memory
 
-BenchResult bench_gemm(const BenchOutput& o, const RunConfig& run, i64 tokens) {
+BenchResult bench_gemm(const BenchOutput& o, const BenchMachineOptions& options, i64 tokens) {
   set_threads(static_cast<int>(o.threads));
-  const bool gpu = planned_device(run) == Device::cuda;
-  BenchRig bench(run, i64{gpu ? 12 : 4} << 30);
+  Machine machine = options.machine();
+  const bool gpu = machine.gpu() != nullptr;
+  const DType type = options.type(machine);
+  BenchRig bench(std::move(machine), type, i64{gpu ? 12 : 4} << 30);
   const i64 head_rows = gpu ? 8192 : 1024;  // logits come in chunks
   if (tokens == 0) tokens = gpu ? 65536 : 2048;
   BenchResult r{
@@ -80,7 +82,7 @@ void add_bench_gemm(CLI::App& bench) {
   machine->add_to(*cmd);
   o->add_to(*cmd);
   cmd->footer("Example:\n  xlstm bench gemm --tokens 4096");
-  cmd->callback([o, machine, tokens] { publish(bench_gemm(*o, machine->resolved(), *tokens), o->json, o->save); });
+  cmd->callback([o, machine, tokens] { publish(bench_gemm(*o, *machine, *tokens), o->json, o->save); });
 }
 
 }  // namespace xlstm

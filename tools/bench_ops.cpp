@@ -131,10 +131,12 @@ void gpu_sections(const OpTable& t, const std::function<void(const std::function
   }
 }
 
-BenchResult bench_ops(const BenchOutput& o, const RunConfig& run) {
+BenchResult bench_ops(const BenchOutput& o, const BenchMachineOptions& options) {
   set_threads(static_cast<int>(o.threads));
-  const bool gpu = planned_device(run) == Device::cuda;
-  BenchRig bench(run, i64{gpu ? 16 : 2} << 30);
+  Machine machine = options.machine();
+  const bool gpu = machine.gpu() != nullptr;
+  const DType type = options.type(machine);
+  BenchRig bench(std::move(machine), type, i64{gpu ? 16 : 2} << 30);
   BenchResult r{{{"bench", "ops"},
                  {"type", name_of(bench.type())},
                  {"machine", describe_environment(bench.machine().gpu())},
@@ -160,7 +162,7 @@ void add_bench_ops(CLI::App& bench) {
   machine->add_to(*cmd);
   o->add_to(*cmd);
   cmd->footer("Example:\n  xlstm bench ops --threads 1");
-  cmd->callback([o, machine] { publish(bench_ops(*o, machine->resolved()), o->json, o->save); });
+  cmd->callback([o, machine] { publish(bench_ops(*o, *machine), o->json, o->save); });
 }
 
 }  // namespace xlstm

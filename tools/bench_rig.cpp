@@ -15,13 +15,12 @@ constexpr i64 kFlushBytes = i64{256} << 20;  // several times a GPU's second-lev
 
 }  // namespace
 
-BenchRig::BenchRig(const RunConfig& run, i64 bytes)
-    : machine_(run),
-      type_(activation_type(run, machine_.device())),
+BenchRig::BenchRig(Machine machine, DType activations, i64 bytes)
+    : machine_(std::move(machine)),
+      type_(activations),
       buffer_(bytes + 8 * kRandomFloats + (machine_.gpu() ? kFlushBytes : 0), machine_.gpu()),
       arena_("bench", buffer_.data(), buffer_.bytes(), machine_.device()),
       scratch_("none", none_, 0) {
-  check_precision(run, machine_.device());
   ctx = machine_.context(scratch_);
   random_ = arena_.alloc("random", DType::f32, 1, kRandomFloats);
   const RandomStream stream(1, RandomUse::bench);
@@ -79,12 +78,18 @@ void BenchMachineOptions::add_to(CLI::App& cmd) {
   cmd.add_option("--precision", precision, "f32 or bf16 [bf16 on a GPU]")->check(CLI::IsMember({"f32", "bf16"}));
 }
 
-RunConfig BenchMachineOptions::resolved() const {
-  RunConfig r = run;
-  r.device = device == "cpu" ? DeviceChoice::cpu : device == "cuda" ? DeviceChoice::cuda : DeviceChoice::automatic;
-  const bool gpu = planned_device(r) == Device::cuda;
-  r.precision = precision == "bf16" || (precision.empty() && gpu) ? Precision::bf16 : Precision::f32;
-  return r;
+Machine BenchMachineOptions::machine() const {
+  RunConfig run;
+  run.device = device == "cpu" ? DeviceChoice::cpu : device == "cuda" ? DeviceChoice::cuda : DeviceChoice::automatic;
+  return Machine(run);
+}
+
+DType BenchMachineOptions::type(const Machine& machine) const {
+  RunConfig run;
+  const bool bf16 = precision.empty() ? machine.gpu() != nullptr : precision == "bf16";
+  run.precision = bf16 ? Precision::bf16 : Precision::f32;
+  check_precision(run, machine.device());
+  return activation_type(run, machine.device());
 }
 
 }  // namespace xlstm

@@ -11,8 +11,8 @@ namespace xlstm {
 
 class BenchRig {
  public:
-  // `bytes` of tensors at once; activations are of the machine's type for `run`.
-  BenchRig(const RunConfig& run, i64 bytes);
+  // `bytes` of tensors at once
+  BenchRig(Machine machine, DType activations, i64 bytes);
 
   const Machine& machine() const { return machine_; }
   DType type() const { return type_; }  // of activations
@@ -41,12 +41,12 @@ class BenchRig {
   i64 tensors_ = 0;  // where those begin
 };
 
-// The tokens/s, bytes/s and FLOP/s that matter are those of the machine's own shapes.
+// --device and --precision: without them a GPU in bf16, or the processor in f32.
 struct BenchMachineOptions {
-  RunConfig run;
-  std::string device = "auto", precision;  // precision: bf16 on a GPU, f32 on the processor
+  std::string device = "auto", precision;
   void add_to(CLI::App& cmd);
-  RunConfig resolved() const;
+  Machine machine() const;
+  DType type(const Machine& machine) const;
 };
 
 }  // namespace xlstm

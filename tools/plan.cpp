@@ -24,21 +24,17 @@ double expected_tokens_per_second(const TrainConfig& cfg, double gemm_flops) {
   return gemm_flops / training_flops_per_token(cfg.model, cfg.train.context_length);
 }
 
-// Of the device that is planned for; 0 if it is not here.
-double measured_gemm_flops(const RunConfig& run, Device device) {
-  if (device == Device::cpu) return measure_gemm_flops(Machine(), 0.5);
-  return has_gpu_back_end() ? measure_gemm_flops(Machine(run), 0.5) : 0;
-}
-
 void print_plan(const Options& o) {
   if (o.gemm_gflops && !(*o.gemm_gflops > 0))
     throw user_error("--gemm-gflops {}: expected a positive number", *o.gemm_gflops);
   const TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(cfg.run.threads));
-  const Device device = planned_device(cfg.run);
+  const auto machine = machine_if_there(cfg.run);
+  const Device device = machine ? machine->device() : Device::cuda;
   check_precision(cfg.run, device);
-  const std::vector<ArenaSize> sizes = measure_training(cfg, device);
-  const double gemm = o.gemm_gflops ? *o.gemm_gflops * 1e9 : measured_gemm_flops(cfg.run, device);
+  const std::vector<ArenaSize> sizes = measure_training(cfg, device, machine ? machine->gpu() : nullptr);
+  double gemm = 0;  // not known
+  if (o.gemm_gflops || machine) gemm = o.gemm_gflops ? *o.gemm_gflops * 1e9 : measure_gemm_flops(*machine, 0.5);
   const double rate = expected_tokens_per_second(cfg, gemm);
   const double flops = training_flops_per_token(cfg.model, cfg.train.context_length);
   const double seconds = rate > 0 ? static_cast<double>(cfg.train.steps * cfg.tokens_per_step()) / rate : 0;

@@ -19,9 +19,8 @@ constexpr auto names_of(CellKernel) { return std::array{"auto", "recurrent", "po
 struct GpuInfo {
   std::string name;
   std::string driver, runtime;  // versions
-  int ordinal = 0;
-  int architecture = 0;     // 90 for sm_90
-  int multiprocessors = 0;  // SMs
+  int architecture = 0;         // 90 for sm_90
+  int multiprocessors = 0;      // SMs
   i64 memory_bytes = 0;
   i64 shared_bytes = 0;  // of shared memory that a CTA may have
 };

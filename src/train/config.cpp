@@ -77,8 +77,6 @@ void TrainConfig::resolve() {
 void TrainConfig::check_startable() const {
   if (run.name.empty() || run.name == "." || run.name == ".." || run.name.find('/') != std::string::npos)
     throw user_error("run.name: is '{}'; expected a name of one folder (--run takes any path)", run.name);
-  if (run.precision == Precision::bf16 && run.device != DeviceChoice::cuda && !has_gpu_back_end())
-    throw user_error("run.precision: bf16 is not available on the CPU; use f32");
 }
 
 TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments) {

@@ -16,8 +16,8 @@ namespace xlstm {
 namespace {
 
 // Random values: matrix units run faster on zeros than on real data.
-std::vector<float> random_floats(i64 n, std::uint64_t which) {
-  const RandomStream random(1, RandomUse::bench, which);
+std::vector<float> random_floats(i64 n) {
+  const RandomStream random(1, RandomUse::bench);
   std::vector<float> out(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(random.uniform(i) - 0.5);
   return out;
@@ -56,7 +56,7 @@ double measure_gemm_flops(const Machine& machine, double seconds) {
   // One block of random numbers, as often as it takes.
   const i64 block = std::min(n * n, i64{1} << 20);
   const Tensor random = arena.alloc("random", DType::f32, 1, block);
-  upload(ctx, random, random_floats(block, 0).data());
+  upload(ctx, random, random_floats(block).data());
   const auto tensor = [&] {
     const Tensor t = arena.alloc("operand", type, n, n);
     for (i64 at = 0; at < t.size(); at += block) ops::copy(ctx, t.flat().slice_cols(at, at + block), random);

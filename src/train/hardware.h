@@ -5,11 +5,8 @@
 
 namespace xlstm {
 
-struct HardwareSpeed {
-  double gemm_flops = 0;  // per second: products of a training shape; all threads, or a GPU's bf16
-  double copy_bytes = 0;  // per second: bytes read plus written by a large copy
-};
-
+// Per second: products of a training shape (all threads in f32, or a GPU in bf16), and bytes read plus written by a
+// large copy.
 double measure_gemm_flops(const Machine& machine, double seconds);
 double measure_copy_bytes(const Machine& machine, double seconds);
 

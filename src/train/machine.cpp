@@ -54,13 +54,12 @@ std::string Machine::name() const {
   return fmt::format("{} ({})", counted(max_threads(), "thread"), name_of(isa_));
 }
 
-Device planned_device(const RunConfig& run) {
-  if (run.device != DeviceChoice::automatic) return run.device == DeviceChoice::cuda ? Device::cuda : Device::cpu;
-  return Machine(run).device();
-}
-
-Context dry_context(const TrainConfig& cfg, Arena& scratch, Device device, Gpu* gpu) {
-  return {.device = device, .isa = best_cpu_isa(), .gpu = gpu, .cell_kernel = cfg.run.cell_kernel, .scratch = &scratch};
+std::optional<Machine> machine_if_there(const RunConfig& run) {
+  try {
+    return Machine(run);
+  } catch (const std::runtime_error&) {
+    return std::nullopt;
+  }
 }
 
 HostTwins::HostTwins(const std::vector<NamedTensor>& tensors, Arena& arena) : device_(tensors) {

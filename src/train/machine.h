@@ -1,5 +1,7 @@
 #pragma once
 // What a run computes on, opened once: the processor or a GPU, as run.device asks.
+#include <optional>
+
 #include "core/context.h"
 #include "train/config.h"
 #include "train/safetensors.h"
@@ -30,10 +32,8 @@ class Machine {
 DType activation_type(const RunConfig& run, Device device);
 void check_precision(const RunConfig& run, Device device);  // UserError where a run cannot be trained as it says
 
-// The device that a plan is made for: what run.device says, whether this machine has it or not.
-Device planned_device(const RunConfig& run);
-// A context for dry runs on it.
-Context dry_context(const TrainConfig& cfg, Arena& scratch, Device device, Gpu* gpu);
+// Nothing if run.device asks for a GPU and there is none: plans are made without it, too.
+std::optional<Machine> machine_if_there(const RunConfig& run);
 
 // Tensors in host memory that stand for others: the same ones if those are there already.
 class HostTwins {

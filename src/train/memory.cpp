@@ -112,7 +112,11 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
   TrainArenas arenas = TrainArenas::measuring(device);
   TrainState state(arenas, cfg);
   plan_snapshot(arenas.snapshot, state);
-  Context dry = dry_context(cfg, arenas.scratch, device, gpu);
+  Context dry{.device = device,
+              .isa = best_cpu_isa(),
+              .gpu = gpu,
+              .cell_kernel = cfg.run.cell_kernel,
+              .scratch = &arenas.scratch};
   TrainStep(dry, state, cfg).dry_run();
   std::vector<ArenaSize> sizes = arenas.sizes();
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});

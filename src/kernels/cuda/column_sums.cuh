@@ -31,33 +31,3 @@ inline RowBlocks row_blocks(Context& ctx, i64 rows, i64 columns, i64 unit) {
 void add_partial_sums(Context& ctx, Tensor out, const RowBlocks& blocks);
 
 }  // namespace xlstm::gpu
-
-namespace xlstm::dialect {
-
-constexpr std::uint32_t kFloat = 4;  // bytes
-
-template <int W>
-XL_DEVICE void shared_store_floats(std::uint32_t address, const float (&x)[W]) {
-  if constexpr (W == 1) {
-    shared_store(address, x[0]);
-  } else {
-    XL_UNROLL
-    for (int i = 0; i < W; i += 4) {
-      struct alignas(16) Four {
-        float f[4];
-      };
-      Four four;
-      for (int j = 0; j < 4; ++j) four.f[j] = x[i + j];
-      shared_store(address + static_cast<std::uint32_t>(i) * kFloat, four);
-    }
-  }
-}
-
-// What `parts` rows of `stride` floats in shared memory add up to in one column, in order.
-XL_DEVICE float shared_column_sum(std::uint32_t address, int parts, int stride) {
-  float sum = 0;
-  for (int i = 0; i < parts; ++i) sum += shared_load<float>(address + static_cast<std::uint32_t>(i * stride) * kFloat);
-  return sum;
-}
-
-}  // namespace xlstm::dialect

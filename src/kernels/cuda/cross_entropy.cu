@@ -133,17 +133,11 @@ cross_entropy_rows(const CrossEntropy<D> p) {
   if constexpr (kGradient) write_gradient<D, W, kKept>(p, logits, p.dz.row(row), top, sum, target, hit);
 }
 
-// What a CTA may have, in bytes (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
-i64 shared_limit(int architecture) {
-  if (architecture == 80 || architecture == 87) return 163 << 10;
-  return architecture >= 90 && architecture < 120 ? 227 << 10 : 99 << 10;
-}
-
 template <class D, bool kGradient>
 void start(Context& ctx, const CrossEntropy<D>& p, i64 rows, bool wide) {
   const auto run = [&]<int W>() {
     const i64 bytes = i64{kRow} + (p.classes + W - 1) / W * W * 4;
-    if (bytes <= shared_limit(ctx.gpu->info().architecture))
+    if (bytes <= ctx.gpu->info().shared_bytes)
       launch(ctx, {.x = rows, .threads = kThreads, .shared_bytes = static_cast<int>(bytes)},
              &cross_entropy_rows<D, W, true, kGradient>, p);
     else

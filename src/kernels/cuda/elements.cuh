@@ -45,6 +45,10 @@ bool all_wide(const Tensors&... tensors) {
 struct alignas(16) Words4 {
   std::uint32_t w[4];
 };
+struct alignas(16) Floats4 {
+  float f[4];
+};
+constexpr std::uint32_t kFloat = 4;  // bytes
 
 template <int W>
 XL_DEVICE void load_floats(float (&x)[W], const float* p) {
@@ -53,10 +57,7 @@ XL_DEVICE void load_floats(float (&x)[W], const float* p) {
   } else {
     XL_UNROLL
     for (int i = 0; i < W; i += 4) {
-      struct alignas(16) Four {
-        float f[4];
-      };
-      const Four four = global_load(reinterpret_cast<const Four*>(p + i));
+      const Floats4 four = global_load(reinterpret_cast<const Floats4*>(p + i));
       for (int j = 0; j < 4; ++j) x[i + j] = four.f[j];
     }
   }
@@ -79,21 +80,31 @@ XL_DEVICE void load_floats(float (&x)[W], const bf16* p) {
     }
   }
 }
+// store(i, four of x from i on)
+template <int W, class F>
+XL_DEVICE void for_fours(const float (&x)[W], F&& store) {
+  XL_UNROLL
+  for (int i = 0; i < W; i += 4) {
+    Floats4 four;
+    for (int j = 0; j < 4; ++j) four.f[j] = x[i + j];
+    store(i, four);
+  }
+}
 template <int W>
 XL_DEVICE void store_floats(float* p, const float (&x)[W]) {
-  if constexpr (W == 1) {
+  if constexpr (W == 1)
     global_store(p, x[0]);
-  } else {
-    XL_UNROLL
-    for (int i = 0; i < W; i += 4) {
-      struct alignas(16) Four {
-        float f[4];
-      };
-      Four four;
-      for (int j = 0; j < 4; ++j) four.f[j] = x[i + j];
-      global_store(reinterpret_cast<Four*>(p + i), four);
-    }
-  }
+  else
+    for_fours(x, [p](int i, const Floats4& four) { global_store(reinterpret_cast<Floats4*>(p + i), four); });
+}
+template <int W>
+XL_DEVICE void shared_store_floats(std::uint32_t address, const float (&x)[W]) {
+  if constexpr (W == 1)
+    shared_store(address, x[0]);
+  else
+    for_fours(x, [address](int i, const Floats4& four) {
+      shared_store(address + static_cast<std::uint32_t>(i) * kFloat, four);
+    });
 }
 template <int W>
 XL_DEVICE void store_floats(bf16* p, const float (&x)[W]) {
@@ -114,6 +125,13 @@ XL_DEVICE void store_floats(bf16* p, const float (&x)[W]) {
       global_store(reinterpret_cast<Words4*>(p + i), four);
     }
   }
+}
+
+// What `parts` rows of `stride` floats in shared memory add up to in one column, in order.
+XL_DEVICE float shared_column_sum(std::uint32_t address, int parts, int stride) {
+  float sum = 0;
+  for (int i = 0; i < parts; ++i) sum += shared_load<float>(address + static_cast<std::uint32_t>(i * stride) * kFloat);
+  return sum;
 }
 
 // Sums and maxima of a warp: every lane has the result, always by the same tree.

@@ -23,6 +23,8 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
   if (shape.x * shape.y * shape.z == 0) return;
   XL_CHECK(shape.x < (i64{1} << 31) && shape.y <= 65535 && shape.z <= 65535, "a grid of {} x {} x {}", shape.x, shape.y,
            shape.z);
+  XL_CHECK(shape.shared_bytes <= ctx.gpu->info().shared_bytes, "{} bytes of shared memory, the device has {}",
+           shape.shared_bytes, ctx.gpu->info().shared_bytes);
 #if defined(__CUDACC__)
   constexpr int kWithoutAsking = 48 << 10;
   if (shape.shared_bytes > kWithoutAsking)
@@ -37,7 +39,6 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
   config.grid = {static_cast<unsigned>(shape.x), static_cast<unsigned>(shape.y), static_cast<unsigned>(shape.z)};
   config.threads = shape.threads;
   config.shared_bytes = static_cast<std::size_t>(shape.shared_bytes);
-  XL_CHECK(ctx.gpu != nullptr, "no device");
   emulator::launch(config, [&] { kernel(arguments...); });
 #endif
 }

@@ -46,7 +46,6 @@ GpuInfo describe(int ordinal) {
   GpuInfo info{.name = properties.name,
                .driver = version(driver),
                .runtime = version(runtime),
-               .ordinal = ordinal,
                .architecture = properties.major * 10 + properties.minor,
                .multiprocessors = properties.multiProcessorCount,
                .memory_bytes = static_cast<i64>(properties.totalGlobalMem),

@@ -107,10 +107,7 @@ XL_DEVICE void end_state(const Recurrent<T>& p, i64 head, int j, bool is_n, floa
 
 // The sum over the warps' rows, in order; for warp 0.
 XL_DEVICE float sum_of_warps(std::uint32_t partial) {
-  float sum = 0;
-  for (int w = 0; w < kRecurrentWarps; ++w)
-    sum += shared_load<float>(partial + static_cast<std::uint32_t>(w * 32 + lane_index()) * 4);
-  return sum;
+  return shared_column_sum(partial + static_cast<std::uint32_t>(lane_index()) * kFloat, kRecurrentWarps, 32);
 }
 
 // y of one token, by warp 0.
