@@ -16,6 +16,16 @@ function(xlstm_layer name)
   target_link_libraries(xlstm_${name} ${kind} ${ARG_LINKS})
 endfunction()
 
+function(xlstm_cuda_objects name architectures)
+  add_library(${name} OBJECT ${ARGN})
+  set_target_properties(${name} PROPERTIES CUDA_ARCHITECTURES "${architectures}"
+                        CUDA_COMPILER_LAUNCHER ${CMAKE_SOURCE_DIR}/scripts/nvcc_with_report.sh)
+  # nvcc cannot evaluate fmt's format strings at compile time, and takes fmt for constexpr only if told so.
+  target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-DFMT_CONSTEVAL=;-DFMT_USE_CONSTEXPR=1>")
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(${name} PRIVATE xlstm_core CUDA::cudart_static CUDA::cublasLt)
+endfunction()
+
 # The GPU's operations, xlstm_gpu: what programs link to have them, nothing in a build without CUDA. Objects, not a
 # library: nothing refers to them but weak symbols, which pull nothing out of an archive.
 function(xlstm_cuda)
@@ -24,14 +34,13 @@ function(xlstm_cuda)
     return()
   endif()
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cpp)
-  add_library(xlstm_gpu_ops OBJECT ${sources})
-  set_target_properties(xlstm_gpu_ops PROPERTIES CUDA_ARCHITECTURES "${XLSTM_CUDA_ARCH}"
-                        CUDA_COMPILER_LAUNCHER ${CMAKE_SOURCE_DIR}/scripts/nvcc_with_report.sh)
-  # nvcc cannot evaluate fmt's format strings at compile time, and takes fmt for constexpr only if told so.
-  target_compile_options(xlstm_gpu_ops PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-DFMT_CONSTEVAL=;-DFMT_USE_CONSTEXPR=1>")
-  target_include_directories(xlstm_gpu_ops PRIVATE ${CMAKE_SOURCE_DIR}/src)
-  target_link_libraries(xlstm_gpu_ops PRIVATE xlstm_core CUDA::cudart_static CUDA::cublasLt)
-  target_link_libraries(xlstm_gpu INTERFACE $<TARGET_OBJECTS:xlstm_gpu_ops> CUDA::cudart_static CUDA::cublasLt)
+  set(hopper ${sources})
+  list(FILTER hopper INCLUDE REGEX "wgmma[a-z_]*\\.cu$")
+  list(REMOVE_ITEM sources ${hopper})
+  xlstm_cuda_objects(xlstm_gpu_ops "${XLSTM_CUDA_ARCH}" ${sources})
+  xlstm_cuda_objects(xlstm_gpu_hopper 90a-real ${hopper})
+  target_link_libraries(xlstm_gpu INTERFACE $<TARGET_OBJECTS:xlstm_gpu_ops> $<TARGET_OBJECTS:xlstm_gpu_hopper>
+                        CUDA::cudart_static CUDA::cublasLt)
   # Libraries beside the program (CMAKE_BUILD_RPATH) serve those that they need in turn, too.
   target_link_options(xlstm_gpu INTERFACE LINKER:--disable-new-dtags)
 endfunction()

@@ -14,7 +14,7 @@ budget=src/kernels/cuda/budget.txt
 found=$(mktemp)
 trap 'rm -f "$found"' EXIT
 
-for report in build-cuda/CMakeFiles/xlstm_gpu_ops.dir/src/kernels/cuda/*.cu.o.report; do
+for report in build-cuda/CMakeFiles/xlstm_gpu_*.dir/src/kernels/cuda/*.cu.o.report; do
   file=$(basename "$report" .cu.o.report)
   [[ -e src/kernels/cuda/$file.cu ]] || continue  # of a source that is gone
   if grep -E 'C75[0-9][0-9]' "$report"; then echo "check_kernels: $file.cu: serialised matrix instructions"; exit 1; fi

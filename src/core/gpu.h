@@ -13,8 +13,9 @@ namespace xlstm {
 // Which CUDA kernel computes the cell (docs/kernels.md). automatic: the fastest that takes this head.
 //   recurrent   token by token in f32: any head up to 1,024 wide, any type
 //   portable    chunks on tensor cores (mma.sync): bf16, heads up to 512 wide, multiples of 8
-enum class CellKernel : std::uint8_t { automatic, recurrent, portable };
-constexpr auto names_of(CellKernel) { return std::array{"auto", "recurrent", "portable"}; }
+//   wgmma       the same on an sm_90 (H100, H200): bf16, q and k 64, 128, 192 or 256 wide, v also 384 or 512
+enum class CellKernel : std::uint8_t { automatic, recurrent, portable, wgmma };
+constexpr auto names_of(CellKernel) { return std::array{"auto", "recurrent", "portable", "wgmma"}; }
 
 struct GpuInfo {
   std::string name;
@@ -24,7 +25,9 @@ struct GpuInfo {
   i64 memory_bytes = 0;
   i64 shared_bytes = 0;  // of shared memory that a CTA may have
 };
-constexpr i64 kHopperSharedBytes = 227 << 10;  // what is planned with where no GPU is asked
+// What is planned with where no GPU is asked.
+constexpr i64 kHopperSharedBytes = 227 << 10;
+constexpr int kHopperArchitecture = 90;
 
 // A fault of the device or its libraries. In a run it may have begun in an earlier op than the one that tells of it.
 struct GpuError : Error {

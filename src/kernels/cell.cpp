@@ -16,20 +16,27 @@ i64 mlstm_workspace_elements(Device device, DType type, const CellShape& shape, 
                        .qk_dim = static_cast<int>(qk_dim),
                        .v_dim = static_cast<int>(v_dim),
                        .normalize = shape.normalize};
-  const bool portable = choose_cell_kernel(shape, type, qk_dim, v_dim) == CellKernel::portable;
-  return portable ? mlstm::CellWorkspace(s, backward, nullptr).floats
-                  : mlstm::RecurrentWorkspace(s, backward, nullptr).floats;
+  const CellKernel kernel = choose_cell_kernel(shape, type, qk_dim, v_dim);
+  return kernel == CellKernel::recurrent ? mlstm::RecurrentWorkspace(s, backward, nullptr).floats
+                                         : mlstm::CellWorkspace(s, kernel, backward, nullptr).floats;
 }
 
 CellKernel choose_cell_kernel(const CellShape& shape, DType type, i64 qk_dim, i64 v_dim) {
   const CellKernel wanted = shape.kernel;
   const bool portable = mlstm::portable_kernel_fits(type, qk_dim, v_dim, shape.shared_bytes);
+  const bool wgmma = mlstm::wgmma_kernel_fits(type, qk_dim, v_dim, shape.shared_bytes, shape.architecture);
+  if (wanted == CellKernel::wgmma && !wgmma)
+    throw user_error(
+        "run.cell_kernel: wgmma takes an H100 or H200, bf16, and heads of 64, 128, 192 or 256 for q and k, for v also "
+        "384 or 512, not compute capability {}.{}, {} and heads of {} and {}; use auto",
+        shape.architecture / 10, shape.architecture % 10, name_of(type), qk_dim, v_dim);
   if (wanted == CellKernel::portable && !portable)
     throw user_error(
         "run.cell_kernel: portable takes bf16 and heads up to 512 wide (less on GPUs with little shared memory) in "
         "multiples of 8, not {} and heads of {} and {}; use auto",
         name_of(type), qk_dim, v_dim);
   const CellKernel chosen = wanted != CellKernel::automatic ? wanted
+                            : wgmma                         ? CellKernel::wgmma
                             : portable                      ? CellKernel::portable
                                                             : CellKernel::recurrent;
   if (chosen == CellKernel::recurrent && std::max(qk_dim, v_dim) > mlstm::kWidestRecurrentHead)

@@ -44,6 +44,7 @@ struct CellShape {
   double eps = 1e-6;                          // added to the denominator
   CellKernel kernel = CellKernel::automatic;  // of Device::cuda
   i64 shared_bytes = kHopperSharedBytes;      // that a CTA may have there
+  int architecture = kHopperArchitecture;     // of that device
 };
 
 // Widths of one head, and tokens per sequence.

@@ -67,7 +67,8 @@ CellShape MLstm::shape(const Context& ctx, const SequenceView& seq) const {
           .normalize = cfg.input_gate == InputGate::exp,
           .eps = cfg.eps,
           .kernel = ctx.cell_kernel,
-          .shared_bytes = ctx.gpu ? ctx.gpu->info().shared_bytes : kHopperSharedBytes};
+          .shared_bytes = ctx.gpu ? ctx.gpu->info().shared_bytes : kHopperSharedBytes,
+          .architecture = ctx.gpu ? ctx.gpu->info().architecture : kHopperArchitecture};
 }
 
 Tensor MLstm::workspace(Context& ctx, const SequenceView& seq, DType t, bool backward) const {

@@ -172,10 +172,35 @@ class DeviceMlstm : public testing::TestWithParam<bool> {};
 INSTANTIATE_TEST_SUITE_P(Gates, DeviceMlstm, testing::Values(true, false),
                          [](const auto& p) { return p.param ? "exp" : "sigmoid"; });
 
+// Every kernel that this device can run by chunks.
+std::vector<CellKernel> chunkwise_kernels() {
+  std::vector<CellKernel> all{CellKernel::portable};
+  if (gpu().info().architecture == kHopperArchitecture) all.push_back(CellKernel::wgmma);
+  return all;
+}
+template <class F>
+void for_chunkwise_kernels(F&& f) {
+  for (const CellKernel kernel : chunkwise_kernels()) {
+    SCOPED_TRACE(names_of(kernel)[static_cast<std::size_t>(kernel)]);
+    f(Options{.kernel = kernel});
+  }
+}
+
 TEST_P(DeviceMlstm, HeadSizes) {
   for (const auto& [K, V] : {std::pair{64, 128}, std::pair{128, 256}, std::pair{192, 384}, std::pair{256, 512}}) {
     SCOPED_TRACE(fmt::format("K {}, V {}", K, V));
-    expect_cell(rounded_case(1, 128, 1, K, V, GetParam(), 1, false, -1));
+    for_chunkwise_kernels(
+        [&, K = K, V = V](Options o) { expect_cell(rounded_case(1, 128, 1, K, V, GetParam(), 1, false, -1), o); });
+  }
+}
+
+// Of the kernel with wgmma: three chunks and more, so that every place in shared memory is used again; clusters of 4, 2
+// and 1; a slice that is half empty.
+TEST_P(DeviceMlstm, WgmmaRounds) {
+  if (chunkwise_kernels().size() == 1) GTEST_SKIP();
+  for (const auto& [K, V, T] : {std::array{256, 512, 200}, {256, 192, 330}, {64, 64, 400}, {192, 384, 320}}) {
+    SCOPED_TRACE(fmt::format("K {}, V {}, T {}", K, V, T));
+    expect_cell(rounded_case(1, T, 1, K, V, GetParam(), 14, true, -1), {.kernel = CellKernel::wgmma});
   }
 }
 
@@ -189,7 +214,8 @@ TEST_P(DeviceMlstm, OtherHeadSizes) {
 TEST_P(DeviceMlstm, AnyLength) {
   for (const i64 T : {1, 2, 63, 64, 65, 191}) {
     SCOPED_TRACE(fmt::format("T {}", T));
-    expect_cell(rounded_case(2, T, 2, 64, 128, GetParam(), 3, T % 2 == 0));
+    for_chunkwise_kernels(
+        [&](Options o) { expect_cell(rounded_case(2, T, 2, 64, 128, GetParam(), 3, T % 2 == 0), o); });
   }
 }
 
@@ -198,7 +224,7 @@ TEST_P(DeviceMlstm, Resets) {
     MlstmCase x = rounded_case(2, 200, 2, 64, 64, GetParam(), 4, with_states);
     for (const i64 r : {0, 5, 63, 64, 65, 66, 130, 200, 263, 391}) x.log_f[r * 2] = x.log_f[r * 2 + 1] = ref::kMinusInf;
     x.log_f[20 * 2] = ref::kMinusInf;  // of one head alone
-    expect_cell(x);
+    for_chunkwise_kernels([&](Options o) { expect_cell(x, o); });
   }
 }
 
@@ -208,13 +234,15 @@ TEST_P(DeviceMlstm, Anchors) {
     MlstmCase x = rounded_case(1, 2100, 1, 64, 64, GetParam(), 5, with_states);
     for (double& f : x.log_f) f *= 0.02;  // long memory
     if (with_states) x.log_f[1500] = ref::kMinusInf;
-    expect_cell(x);
+    for_chunkwise_kernels([&](Options o) { expect_cell(x, o); });
   }
 }
 
 // Every launch has a schedule of its own.
 TEST_P(DeviceMlstm, AnyScheduleGivesTheSameBits) {
-  for (const Options o : {Options{}, Options{DType::f32}}) {
+  std::vector<Options> all{Options{DType::f32}};
+  for_chunkwise_kernels([&](Options o) { all.push_back(o); });
+  for (const Options o : all) {
     const MlstmCase x = rounded_case(1, o.type == DType::f32 ? 20 : 130, 1, 64, 128, GetParam(), 6, true);
     const MlstmResult want = run_on_device(x, o);
     for (int again = 0; again < 8; ++again) {
@@ -276,10 +304,16 @@ TEST_P(DeviceMlstm, StepReplacesTheState) {
 }
 
 TEST(CellKernels, AHeadThatAKernelDoesNotTakeIsRefused) {
-  const auto choose = [](CellKernel wanted, DType type, i64 k, i64 v, i64 shared = kHopperSharedBytes) {
-    return choose_cell_kernel({.kernel = wanted, .shared_bytes = shared}, type, k, v);
+  const auto choose = [](CellKernel wanted, DType type, i64 k, i64 v, i64 shared = kHopperSharedBytes,
+                         int architecture = 80) {
+    return choose_cell_kernel({.kernel = wanted, .shared_bytes = shared, .architecture = architecture}, type, k, v);
   };
   EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 256, 512), CellKernel::portable);
+  EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 256, 512, kHopperSharedBytes, 90), CellKernel::wgmma);
+  EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 320, 512, kHopperSharedBytes, 90), CellKernel::portable);
+  EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 256, 512, kHopperSharedBytes, 100), CellKernel::portable);
+  EXPECT_THROW(choose(CellKernel::wgmma, DType::bf16, 256, 512), UserError);
+  EXPECT_THROW(choose(CellKernel::wgmma, DType::bf16, 512, 512, kHopperSharedBytes, 90), UserError);
   EXPECT_EQ(choose(CellKernel::automatic, DType::f32, 256, 512), CellKernel::recurrent);
   EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 576, 576), CellKernel::recurrent);
   EXPECT_EQ(choose(CellKernel::automatic, DType::bf16, 256, 512, 163 << 10), CellKernel::recurrent);  // sm_80

@@ -1,33 +1,18 @@
 // Every kind of fault that the emulator claims to find, planted once. What is right passes under every schedule.
-#include <gmock/gmock.h>
-
 #include <cmath>
 
-#include "kernels/cuda/dialect.h"
+#include "tests/emulated/support.h"
 
 namespace xlstm {
 namespace {
 
 using namespace dialect;
 using emulator::Arrival;
-using emulator::EmulatorFault;
-using emulator::LaunchConfig;
 using testing::HasSubstr;
 
-constexpr int kThreads = 128;
+constexpr int kThreads = kEmulatedThreads;
 
-// The fault that some of eight schedules run into; "" when none does.
-template <class F>
-std::string fault_of(F&& kernel, Arrival arrival = Arrival::late) {
-  for (std::uint64_t seed = 1; seed <= 8; ++seed) try {
-      emulator::launch({.threads = kThreads, .shared_bytes = 4096, .seed = seed, .arrival = arrival}, kernel);
-    } catch (const EmulatorFault& fault) {
-      return fault.what();
-    }
-  return "";
-}
-
-std::uint32_t slot(int i) { return static_cast<std::uint32_t>(i) * 4; }
+std::uint32_t slot(int i) { return shared_begin() + static_cast<std::uint32_t>(i) * 4; }
 
 // Every thread writes its slot and reads that of another warp.
 TEST(Emulator, ReadWithoutABarrierIsARace) {
@@ -67,12 +52,12 @@ TEST(Emulator, LanesOfAWarpNeedOrderToo) {
 }
 
 TEST(Emulator, TwoWritersAreARace) {
-  EXPECT_THAT(fault_of([] { shared_store(0, float(thread_index())); }), HasSubstr("two writes"));
+  EXPECT_THAT(fault_of([] { shared_store(shared_begin(), float(thread_index())); }), HasSubstr("two writes"));
 }
 
 TEST(Emulator, SharedMemoryHasAnEnd) {
   EXPECT_THAT(fault_of([] { shared_store(slot(thread_index() + 1000), 1.f); }), HasSubstr("outside"));
-  EXPECT_THAT(fault_of([] { shared_load<float>(2); }), HasSubstr("aligned"));
+  EXPECT_THAT(fault_of([] { shared_load<float>(shared_begin() + 2); }), HasSubstr("aligned"));
 }
 
 TEST(Emulator, WhatNobodyWroteIsNaN) {
@@ -130,12 +115,12 @@ struct alignas(16) Line {
 // Thread 0 copies a line that all read.
 void copy_and_read(const Line& from, bool with_barrier) {
   if (thread_index() == 0) {
-    copy_async_16(0, &from, 16);
+    copy_async_16(shared_begin(), &from, 16);
     commit_copies();
     wait_copies<0>();
   }
   if (with_barrier) sync_cta();
-  const float value = shared_load<float>(4);
+  const float value = shared_load<float>(shared_begin() + 4);
   if (with_barrier) {
     EXPECT_EQ(value, 2.f);
   }
@@ -145,14 +130,14 @@ TEST(Emulator, CopiesMustBeWaitedFor) {
   const Line line{{1, 2, 3, 4}};
   const emulator::GlobalRange range(&line, sizeof line);
   for (const Arrival arrival : {Arrival::late, Arrival::immediate}) {
-    EXPECT_EQ(fault_of([&] { copy_and_read(line, true); }, arrival), "");
-    EXPECT_THAT(fault_of([&] { copy_and_read(line, false); }, arrival), HasSubstr("race"));
+    EXPECT_EQ(fault_of([&] { copy_and_read(line, true); }, {arrival}), "");
+    EXPECT_THAT(fault_of([&] { copy_and_read(line, false); }, {arrival}), HasSubstr("race"));
   }
   EXPECT_THAT(fault_of([&] {
-                if (thread_index() == 0) copy_async_16(0, &line, 16);
+                if (thread_index() == 0) copy_async_16(shared_begin(), &line, 16);
                 if (thread_index() == 0) commit_copies();
                 sync_cta();
-                shared_load<float>(4);
+                shared_load<float>(shared_begin() + 4);
               }),
               HasSubstr("read before its copy was waited for"));
   EXPECT_THAT(fault_of([&] {
@@ -166,7 +151,7 @@ TEST(Emulator, CopiesFillUpWithZeros) {
   const Line line{{1, 2, 3, 4}};
   const emulator::GlobalRange range(&line, sizeof line);
   EXPECT_EQ(fault_of([&] {
-              const auto at = static_cast<std::uint32_t>(thread_index()) * 16;
+              const std::uint32_t at = shared_begin() + static_cast<std::uint32_t>(thread_index()) * 16;
               copy_async_16(at, &line, 8);
               commit_copies();
               wait_copies<0>();
@@ -183,11 +168,12 @@ TEST(Emulator, MatrixFragments) {
   EXPECT_EQ(fault_of([&] {
               // a row by row at 0, b^T (column by column) at 512; rows of 16 bf16
               const int t = thread_index() % 32, warp = warp_index();
-              const std::uint32_t a = static_cast<std::uint32_t>(warp) * 1024, b = a + 512;
+              const std::uint32_t a = shared_begin() + static_cast<std::uint32_t>(warp) * 1024, b = a + 512;
               for (int i = t; i < 128; i += 32) {
                 const int row = i / 8, pair = i % 8 * 2;
-                shared_store(a + slot(i), pack_bf16(a_at(row, pair), a_at(row, pair + 1)));
-                if (row < 8) shared_store(b + slot(i), pack_bf16(b_at(pair, row), b_at(pair + 1, row)));
+                shared_store(a + static_cast<std::uint32_t>(i) * 4, pack_bf16(a_at(row, pair), a_at(row, pair + 1)));
+                if (row < 8)
+                  shared_store(b + static_cast<std::uint32_t>(i) * 4, pack_bf16(b_at(pair, row), b_at(pair + 1, row)));
               }
               sync_warp();
               std::uint32_t ra[4], rb[4];

@@ -26,7 +26,7 @@ inline void sync_warp() {
   current_block().collective("sync_warp", nullptr, [](const emulator::LaneArguments&) {});
 }
 
-inline std::uint32_t shared_begin() { return 0; }
+inline std::uint32_t shared_begin() { return emulator::SharedMemory::kBegin; }
 template <class T>
 T shared_load(std::uint32_t address) {
   T value;

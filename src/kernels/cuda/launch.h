@@ -15,6 +15,7 @@ struct LaunchShape {
   i64 x = 1, y = 1, z = 1;  // CTAs; y and z at most 65,535
   int threads = 256;
   int shared_bytes = 0;  // dynamic
+  int cluster = 1;       // CTAs, along x
 };
 
 // An empty grid is no launch.
@@ -30,13 +31,21 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
   if (shape.shared_bytes > kWithoutAsking)
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes),
                "shared memory");
-  const dim3 grid(static_cast<unsigned>(shape.x), static_cast<unsigned>(shape.y), static_cast<unsigned>(shape.z));
-  kernel<<<grid, static_cast<unsigned>(shape.threads), static_cast<std::size_t>(shape.shared_bytes),
-           static_cast<cudaStream_t>(ctx.gpu->stream())>>>(arguments...);
-  check_cuda(cudaGetLastError(), "launch");
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = {static_cast<unsigned>(shape.x), static_cast<unsigned>(shape.y), static_cast<unsigned>(shape.z)};
+  config.blockDim = {static_cast<unsigned>(shape.threads), 1, 1};
+  config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
+  config.stream = static_cast<cudaStream_t>(ctx.gpu->stream());
+  config.attrs = &cluster;
+  config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), "launch");
 #else
   emulator::LaunchConfig config = emulator::next_launch();
   config.grid = {static_cast<unsigned>(shape.x), static_cast<unsigned>(shape.y), static_cast<unsigned>(shape.z)};
+  config.cluster = shape.cluster;
   config.threads = shape.threads;
   config.shared_bytes = static_cast<std::size_t>(shape.shared_bytes);
   emulator::launch(config, [&] { kernel(arguments...); });

@@ -1,7 +1,7 @@
-// What the portable passes need around the scans: vectors from the gates, dh', and the gates' gradients.
+// What the passes need around the scans: vectors from the gates, dh', and the gates' gradients.
+#include "kernels/cuda/mlstm/chunkwise.h"
 #include "kernels/cuda/mlstm/gate_gradients.cuh"
 #include "kernels/cuda/mlstm/gate_vectors.cuh"
-#include "kernels/cuda/mlstm/portable.h"
 
 namespace xlstm::gpu {
 

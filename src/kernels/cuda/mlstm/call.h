@@ -51,6 +51,9 @@ inline void check_workspace(const Tensor& workspace, i64 needed) {
 void portable_forward(Context& ctx, const Call& call, Tensor h, const CellState& last, Tensor workspace);
 void portable_backward(Context& ctx, const Call& call, const CellInputs& din, Tensor dfirst, Tensor dh, Tensor dlast,
                        Tensor workspace);
+void wgmma_forward(Context& ctx, const Call& call, Tensor h, const CellState& last, Tensor workspace);
+void wgmma_backward(Context& ctx, const Call& call, const CellInputs& din, Tensor dfirst, Tensor dh, Tensor dlast,
+                    Tensor workspace);
 void recurrent_forward(Context& ctx, const Call& call, Tensor h, const CellState& last);
 void recurrent_backward(Context& ctx, const Call& call, const CellInputs& din, Tensor dfirst, Tensor dh, Tensor dlast,
                         Tensor workspace);

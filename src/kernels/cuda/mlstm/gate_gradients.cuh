@@ -38,9 +38,9 @@ gate_gradients(const GateGradients g) {
     own[j] = {1.f, 0.f};
     if (token < g.shape.tokens) {
       float q_dq = 0, k_dk = 0;
-      for (i64 slice = 0; slice < g.slices; ++slice) {
-        q_dq += global_load(g.dot_q + (slice * heads + head) * padded + token);
-        k_dk += global_load(g.dot_k + (slice * heads + head) * padded + token);
+      for (i64 part = 0; part < g.dot_parts; ++part) {
+        q_dq += global_load(g.dot_q + (part * heads + head) * padded + token);
+        k_dk += global_load(g.dot_k + (part * heads + head) * padded + token);
       }
       const i64 row = sequence * g.shape.tokens + token;
       const float log_f = global_load(g.log_f.data + row * g.log_f.stride + column);
@@ -71,8 +71,8 @@ gate_gradients(const GateGradients g) {
   }
   float sum = 0;
   if (anchor < inner_anchors(g.shape.tokens) || g.end_anchor)
-    for (i64 slice = 0; slice < g.slices; ++slice)
-      sum += global_load(g.anchor_dot + (anchor * g.slices + slice) * heads + head);
+    for (i64 part = 0; part < g.anchor_parts; ++part)
+      sum += global_load(g.anchor_dot + (anchor * g.anchor_parts + part) * heads + head);
   sum = behind.keep * sum + behind.add;
   for (int j = kTokensPerThread - 1; j >= 0; --j) {
     sum = own[j].keep * sum + own[j].add;

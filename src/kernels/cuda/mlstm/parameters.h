@@ -74,17 +74,17 @@ struct Scan {
   float* last_n = nullptr;
   Column denominator;           // forward with normaliser
   Matrix dot_with;              // dq: q, dk: k; the row sums of y and this go to dot
-  float* dot = nullptr;         // (slices, B H, padded T)
+  float* dot = nullptr;         // (parts, B H, padded T)
   float* anchors = nullptr;     // dq writes S there, dk multiplies its own with it; layout: scan.cuh
-  float* anchor_dot = nullptr;  // dk: (anchors, slices, B H)
+  float* anchor_dot = nullptr;  // dk: (anchors, parts, B H)
   bool end_anchor = false;      // there is a gradient of the last state
   Shape shape;
 };
 
 struct GateGradients {
-  const float *dot_q = nullptr, *dot_k = nullptr;  // (slices, B H, padded T): of dq and of dk
-  const float* anchor_dot = nullptr;               // (anchors, slices, B H)
-  int slices = 0;                                  // of K
+  const float *dot_q = nullptr, *dot_k = nullptr;  // (dot_parts, B H, padded T): of dq and of dk
+  const float* anchor_dot = nullptr;               // (anchors, anchor_parts, B H)
+  int dot_parts = 0, anchor_parts = 0;
   bool end_anchor = false, has_first = false;
   Column log_f;
   Column dlog_i, dlog_f;

@@ -82,7 +82,9 @@ struct RecurrentHead {
 };
 
 // Rows of the state: thread's own are warp, warp + kRecurrentWarps, ...
-XL_DEVICE std::uint32_t recurrent_cell(int row) { return static_cast<std::uint32_t>(row * 32 + lane_index()) * 4; }
+XL_DEVICE std::uint32_t recurrent_cell(int row) {
+  return shared_begin() + static_cast<std::uint32_t>(row * 32 + lane_index()) * 4;
+}
 
 template <class T>
 XL_DEVICE void begin_state(const Recurrent<T>& p, i64 head, int j, bool is_n) {

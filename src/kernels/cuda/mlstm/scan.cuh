@@ -27,7 +27,7 @@ XL_DEVICE void stage_rows(const float (&y)[8][4], int strip) {
       const float mine = odd ? y[n][2 * upper + 1] : y[n][2 * upper];
       const float other = shuffle_xor(odd ? y[n][2 * upper] : y[n][2 * upper + 1], 4);
       const int token = n * 8 + (lane & 3) * 2 + (odd ? 1 : 0), pair = (lane / 4) / 2;
-      shared_store(tile_address(L::u, token, strip * 2 + upper) + static_cast<std::uint32_t>(pair) * 4,
+      shared_store(tile_address(L::u(), token, strip * 2 + upper) + static_cast<std::uint32_t>(pair) * 4,
                    odd ? pack_bf16(other, mine) : pack_bf16(mine, other));
     }
   }
@@ -42,7 +42,7 @@ XL_DEVICE void store_rows(const Scan& s, bf16* head, int first) {
               column = static_cast<int>(block_index().x) * L::kSlice + piece * 8;
     if (first + row >= s.shape.tokens || column >= s.du) continue;
     global_store(reinterpret_cast<Piece*>(head + (first + row) * s.y.stride + column),
-                 shared_load<Piece>(tile_address(L::u, row, piece)));
+                 shared_load<Piece>(tile_address(L::u(), row, piece)));
   }
 }
 
@@ -67,7 +67,7 @@ XL_DEVICE void row_dots(const Scan& s, const float (&y)[8][4], const WarpState<k
       sum += shuffle_xor(sum, 4);
       sum += shuffle_xor(sum, 8);
       sum += shuffle_xor(sum, 16);
-      if (lane < 4) shared_store(L::dots + static_cast<std::uint32_t>(state.strip * 64 + token) * 4, sum);
+      if (lane < 4) shared_store(L::dots() + static_cast<std::uint32_t>(state.strip * 64 + token) * 4, sum);
     }
   }
 }
@@ -78,7 +78,7 @@ XL_DEVICE void store_dots(const Scan& s, i64 head, i64 heads, i64 first) {
   const int t = thread_index();
   if (t >= kChunk) return;
   float sum = 0;
-  for (int strip = 0; strip < L::kStrips; ++strip) sum += vector_at(L::dots, strip * 64 + t);
+  for (int strip = 0; strip < L::kStrips; ++strip) sum += vector_at(L::dots(), strip * 64 + t);
   const i64 padded = chunks_of(s.shape.tokens) * kChunk;
   global_store(s.dot + (block_index().x * heads + head) * padded + first + t, sum);
 }
@@ -93,7 +93,7 @@ XL_DEVICE void add_other_part(float (&y)[8][4], const WarpState<kDx>& state, boo
     XL_UNROLL
     for (int j = 0; j < 4; ++j) {
       const std::uint32_t at =
-          L::partial + static_cast<std::uint32_t>(((state.strip * 8 + n) * 4 + j) * 32 + lane_index()) * 4;
+          L::partial() + static_cast<std::uint32_t>(((state.strip * 8 + n) * 4 + j) * 32 + lane_index()) * 4;
       if (store)
         shared_store(at, y[n][j]);
       else
@@ -133,7 +133,7 @@ scan(const Scan s) {
   state.fill(s, head);
   if (normalize)
     for (int d = thread_index(); d < kDx; d += kThreads)
-      shared_store(L::n + static_cast<std::uint32_t>(d) * 4,
+      shared_store(L::n() + static_cast<std::uint32_t>(d) * 4,
                    s.first_n && d < s.dx ? global_load(s.first_n + head * s.dx + d) : 0.f);
   if (kPass == Pass::dk && s.end_anchor) dot_anchor<kDx>(s, state, inner_anchors(s.shape.tokens), head);
 
@@ -144,9 +144,9 @@ scan(const Scan s) {
     if (kPass == Pass::dq && at_anchor) store_anchor<kDx>(s, state, chunk / kAnchorChunks - 1, head);
 
     // No barrier: the last to read a tile was store_rows, by the very threads that now load over what they read.
-    load_tile<kDx>(L::x, x, s.x.stride, s.dx, 0, first, s.shape.tokens);
-    load_tile<kDx>(L::w, w, s.w.stride, s.dx, 0, first, s.shape.tokens);
-    load_tile<L::kSlice>(L::u, u, s.u.stride, s.du, static_cast<int>(block_index().x) * L::kSlice, first,
+    load_tile<kDx>(L::x(), x, s.x.stride, s.dx, 0, first, s.shape.tokens);
+    load_tile<kDx>(L::w(), w, s.w.stride, s.dx, 0, first, s.shape.tokens);
+    load_tile<L::kSlice>(L::u(), u, s.u.stride, s.du, static_cast<int>(block_index().x) * L::kSlice, first,
                          s.shape.tokens);
     commit_copies();
     load_vectors<kDx>(s, head, first);
@@ -161,7 +161,7 @@ scan(const Scan s) {
     sync_cta();
 
     if (L::kParts == 2 && state.part == 0) add_other_part<kDx>(y, state, /*store=*/false);
-    scale_tokens(y, L::read);
+    scale_tokens(y, L::read());
     const float decay = global_load(s.decay + head * chunks + chunk);
     if (normalize) {
       compute_inverse<kDx>(s, head, first);
@@ -171,7 +171,7 @@ scan(const Scan s) {
     sync_cta();  // u has been read by all
 
     if (state.part == 0) {
-      if (normalize) scale_tokens(y, L::inverse);
+      if (normalize) scale_tokens(y, L::inverse());
       if (s.dot) row_dots<kDx>(s, y, state, head_begin(s, s.dot_with, head, s.du), first);
       stage_rows<kDx>(y, state.strip);
     }
@@ -183,7 +183,8 @@ scan(const Scan s) {
   if (kPass == Pass::dq && s.end_anchor) store_anchor<kDx>(s, state, inner_anchors(s.shape.tokens), head);
   if (s.last) state.store(s, head);
   if (normalize && s.last_n)
-    for (int d = thread_index(); d < s.dx; d += kThreads) global_store(s.last_n + head * s.dx + d, vector_at(L::n, d));
+    for (int d = thread_index(); d < s.dx; d += kThreads)
+      global_store(s.last_n + head * s.dx + d, vector_at(L::n(), d));
 }
 
 }  // namespace xlstm::mlstm

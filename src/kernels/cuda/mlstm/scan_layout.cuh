@@ -15,18 +15,27 @@ template <int kDx>
 struct ScanLayout {
   static constexpr int kParts = kDx > 256 ? 2 : 1, kPartWidth = kDx / kParts;
   static constexpr int kStrips = kThreads / 32 / kParts, kSlice = 16 * kStrips;  // columns of u of one CTA
-  // Addresses in shared memory. Tiles of 64 rows, in panels of 64 columns (8 KiB), swizzled.
-  static constexpr std::uint32_t x = 0, w = x + 128 * kDx, u = w + 128 * kDx, p = u + 128 * kSlice;
-  static constexpr std::uint32_t partial = p + 8192;  // y of the other part: f32 (kSlice, 64)
-  static constexpr std::uint32_t vectors = partial + (kParts == 2 ? 256 * kSlice : 0);
-  static constexpr std::uint32_t read = vectors, write = read + 256, row = write + 256, column = row + 256,
-                                 segment = column + 256, max = segment + 256;
-  static constexpr std::uint32_t sums = max + 256;      // row sums of P: 2 x 64
-  static constexpr std::uint32_t query_n = sums + 512;  // q n: 64
-  static constexpr std::uint32_t inverse = query_n + 256;
-  static constexpr std::uint32_t dots = inverse + 256;  // kStrips x 64
-  static constexpr std::uint32_t n = dots + 256 * kStrips;
-  static constexpr std::uint32_t kBytes = n + 4 * kDx;
+  // Shared memory. Tiles of 64 rows, in panels of 64 columns (8 KiB), swizzled; f32 y of the other part (kSlice, 64);
+  // vectors; row sums of P, 2 x 64; row dots, kStrips x 64.
+  static constexpr std::uint32_t kTile = 128 * kDx, kU = 128 * kSlice, kP = 8192,
+                                 kPartial = kParts == 2 ? 256 * kSlice : 0, kVector = 256, kDots = 256 * kStrips;
+  XL_DEVICE static std::uint32_t x() { return shared_begin(); }
+  XL_DEVICE static std::uint32_t w() { return x() + kTile; }
+  XL_DEVICE static std::uint32_t u() { return w() + kTile; }
+  XL_DEVICE static std::uint32_t p() { return u() + kU; }
+  XL_DEVICE static std::uint32_t partial() { return p() + kP; }
+  XL_DEVICE static std::uint32_t read() { return partial() + kPartial; }
+  XL_DEVICE static std::uint32_t write() { return read() + kVector; }
+  XL_DEVICE static std::uint32_t row() { return write() + kVector; }
+  XL_DEVICE static std::uint32_t column() { return row() + kVector; }
+  XL_DEVICE static std::uint32_t segment() { return column() + kVector; }
+  XL_DEVICE static std::uint32_t max() { return segment() + kVector; }
+  XL_DEVICE static std::uint32_t sums() { return max() + kVector; }
+  XL_DEVICE static std::uint32_t query_n() { return sums() + 2 * kVector; }
+  XL_DEVICE static std::uint32_t inverse() { return query_n() + kVector; }
+  XL_DEVICE static std::uint32_t dots() { return inverse() + kVector; }
+  XL_DEVICE static std::uint32_t n() { return dots() + kDots; }
+  static constexpr std::uint32_t kBytes = 2 * kTile + kU + kP + kPartial + 10 * kVector + kDots + 4 * kDx;
   static_assert(kBytes == scan_shared_bytes(kDx));
 };
 
@@ -59,12 +68,12 @@ XL_DEVICE void load_vectors(const Scan& s, i64 head, i64 first) {
   if (t >= kChunk) return;
   const i64 at = head * padded + first + t;
   const std::uint32_t offset = static_cast<std::uint32_t>(t) * 4;
-  shared_store(L::read + offset, global_load(s.read + at));
-  shared_store(L::write + offset, global_load(s.write + at));
-  shared_store(L::row + offset, global_load(s.row_exponent + at));
-  shared_store(L::column + offset, global_load(s.column_exponent + at));
-  shared_store(L::segment + offset, global_load(s.segment + at));
-  if (s.max) shared_store(L::max + offset, global_load(s.max + at));
+  shared_store(L::read() + offset, global_load(s.read + at));
+  shared_store(L::write() + offset, global_load(s.write + at));
+  shared_store(L::row() + offset, global_load(s.row_exponent + at));
+  shared_store(L::column() + offset, global_load(s.column_exponent + at));
+  shared_store(L::segment() + offset, global_load(s.segment + at));
+  if (s.max) shared_store(L::max() + offset, global_load(s.max + at));
 }
 
 XL_DEVICE float vector_at(std::uint32_t vector, int i) {

@@ -16,10 +16,10 @@ XL_DEVICE void compute_scores(bool normalize) {
     XL_UNROLL
     for (int k = 0; k < kDx / 16; ++k) {
       std::uint32_t a[4], b[4];
-      load_matrices(a, tile_address(L::x, first_row + (lane & 15), k * 2 + (lane >> 4)));
+      load_matrices(a, tile_address(L::x(), first_row + (lane & 15), k * 2 + (lane >> 4)));
       XL_UNROLL
       for (int half = 0; half < 2; ++half) {
-        load_matrices(b, tile_address(L::w, first_column + half * 16 + (lane & 7) + ((lane >> 4) << 3),
+        load_matrices(b, tile_address(L::w(), first_column + half * 16 + (lane & 7) + ((lane >> 4) << 3),
                                       k * 2 + ((lane >> 3) & 1)));
         mma_16x8x16(score[2 * half], a, b[0], b[1]);
         mma_16x8x16(score[2 * half + 1], a, b[2], b[3]);
@@ -30,8 +30,8 @@ XL_DEVICE void compute_scores(bool normalize) {
   XL_UNROLL
   for (int upper = 0; upper < 2; ++upper) {
     const int row = first_row + lane / 4 + 8 * upper;
-    const float exponent = vector_at(L::row, row);
-    const int row_segment = shared_load<int>(L::segment + static_cast<std::uint32_t>(row) * 4);
+    const float exponent = vector_at(L::row(), row);
+    const int row_segment = shared_load<int>(L::segment() + static_cast<std::uint32_t>(row) * 4);
     XL_UNROLL
     for (int n = 0; n < 4; ++n) {
       float p[2];
@@ -39,13 +39,13 @@ XL_DEVICE void compute_scores(bool normalize) {
       for (int j = 0; j < 2; ++j) {
         const int column = first_column + n * 8 + (lane & 3) * 2 + j;
         const bool keep =
-            kReverse ? column >= row && shared_load<int>(L::segment + static_cast<std::uint32_t>(column) * 4) <= row
+            kReverse ? column >= row && shared_load<int>(L::segment() + static_cast<std::uint32_t>(column) * 4) <= row
                      : column <= row && row_segment <= column;
-        const float decay = exp2_fast(exponent + vector_at(L::column, column));
+        const float decay = exp2_fast(exponent + vector_at(L::column(), column));
         p[j] = keep ? score[n][2 * upper + j] * decay : 0.f;
         sums[upper] += p[j];
       }
-      shared_store(tile_address(L::p, row, (first_column + n * 8) / 8) + static_cast<std::uint32_t>(lane & 3) * 4,
+      shared_store(tile_address(L::p(), row, (first_column + n * 8) / 8) + static_cast<std::uint32_t>(lane & 3) * 4,
                    pack_bf16(p[0], p[1]));
     }
   }
@@ -56,7 +56,7 @@ XL_DEVICE void compute_scores(bool normalize) {
     sums[upper] += shuffle_xor(sums[upper], 2);
     const int row = first_row + lane / 4 + 8 * upper;
     if ((lane & 3) == 0)
-      shared_store(L::sums + static_cast<std::uint32_t>((warp_index() % 2) * 64 + row) * 4, sums[upper]);
+      shared_store(L::sums() + static_cast<std::uint32_t>((warp_index() % 2) * 64 + row) * 4, sums[upper]);
   }
 }
 
@@ -70,12 +70,12 @@ XL_DEVICE void query_normalizer() {
   float sum = 0;
   for (int pair = part; pair < kDx / 2; pair += 4) {
     const std::uint32_t x =
-        shared_load<std::uint32_t>(tile_address(L::x, row, pair / 4) + static_cast<std::uint32_t>(pair & 3) * 4);
-    sum += low_half(x) * vector_at(L::n, 2 * pair) + high_half(x) * vector_at(L::n, 2 * pair + 1);
+        shared_load<std::uint32_t>(tile_address(L::x(), row, pair / 4) + static_cast<std::uint32_t>(pair & 3) * 4);
+    sum += low_half(x) * vector_at(L::n(), 2 * pair) + high_half(x) * vector_at(L::n(), 2 * pair + 1);
   }
   sum += shuffle_xor(sum, 1);
   sum += shuffle_xor(sum, 2);
-  if (part == 0) shared_store(L::query_n + static_cast<std::uint32_t>(row) * 4, sum);
+  if (part == 0) shared_store(L::query_n() + static_cast<std::uint32_t>(row) * 4, sum);
 }
 
 // N = max(|n q|, e^-m) and what to multiply h with
@@ -85,10 +85,10 @@ XL_DEVICE void compute_inverse(const Scan& s, i64 head, int first) {
   const int t = thread_index();
   if (t >= kChunk) return;
   const float nq =
-      vector_at(L::read, t) * vector_at(L::query_n, t) + vector_at(L::sums, t) + vector_at(L::sums, 64 + t);
-  const float size = nq < 0 ? -nq : nq, floor = exp2_fast(-1.44269504f * vector_at(L::max, t));
+      vector_at(L::read(), t) * vector_at(L::query_n(), t) + vector_at(L::sums(), t) + vector_at(L::sums(), 64 + t);
+  const float size = nq < 0 ? -nq : nq, floor = exp2_fast(-1.44269504f * vector_at(L::max(), t));
   const float denominator = size > floor ? size : floor;
-  shared_store(L::inverse + static_cast<std::uint32_t>(t) * 4, 1.f / (denominator + s.shape.eps));
+  shared_store(L::inverse() + static_cast<std::uint32_t>(t) * 4, 1.f / (denominator + s.shape.eps));
   if (block_index().x == 0 && first + t < s.shape.tokens)
     global_store(s.denominator.data + (head / s.shape.heads * s.shape.tokens + first + t) * s.denominator.stride +
                      head % s.shape.heads,
@@ -100,16 +100,16 @@ template <int kDx>
 XL_DEVICE void update_normalizer(float decay) {
   using L = ScanLayout<kDx>;
   for (int pair = thread_index(); pair < kDx / 2; pair += kThreads) {
-    float lo = decay * vector_at(L::n, 2 * pair), hi = decay * vector_at(L::n, 2 * pair + 1);
+    float lo = decay * vector_at(L::n(), 2 * pair), hi = decay * vector_at(L::n(), 2 * pair + 1);
     for (int row = 0; row < kChunk; ++row) {
       const std::uint32_t k =
-          shared_load<std::uint32_t>(tile_address(L::w, row, pair / 4) + static_cast<std::uint32_t>(pair & 3) * 4);
-      const float weight = vector_at(L::write, row);
+          shared_load<std::uint32_t>(tile_address(L::w(), row, pair / 4) + static_cast<std::uint32_t>(pair & 3) * 4);
+      const float weight = vector_at(L::write(), row);
       lo += weight * low_half(k);
       hi += weight * high_half(k);
     }
-    shared_store(L::n + static_cast<std::uint32_t>(2 * pair) * 4, lo);
-    shared_store(L::n + static_cast<std::uint32_t>(2 * pair + 1) * 4, hi);
+    shared_store(L::n() + static_cast<std::uint32_t>(2 * pair) * 4, lo);
+    shared_store(L::n() + static_cast<std::uint32_t>(2 * pair + 1) * 4, hi);
   }
 }
 

@@ -55,7 +55,7 @@ struct WarpState {
       XL_UNROLL
       for (int n = 0; n < 4; ++n) {
         std::uint32_t b[4];
-        load_matrices(b, tile_address(L::x, n * 16 + (lane & 7) + ((lane >> 4) << 3),
+        load_matrices(b, tile_address(L::x(), n * 16 + (lane & 7) + ((lane >> 4) << 3),
                                       part * (L::kPartWidth / 8) + k * 2 + ((lane >> 3) & 1)));
         mma_16x8x16(y[2 * n], a, b[0], b[1]);
         mma_16x8x16(y[2 * n + 1], a, b[2], b[3]);
@@ -75,18 +75,18 @@ struct WarpState {
     for (int k = 0; k < kChunk / 16; ++k) {
       std::uint32_t u[4], b[4];
       load_matrices_transposed(
-          u, tile_address(L::u, k * 16 + (lane & 7) + ((lane >> 4) << 3), strip * 2 + ((lane >> 3) & 1)));
+          u, tile_address(L::u(), k * 16 + (lane & 7) + ((lane >> 4) << 3), strip * 2 + ((lane >> 3) & 1)));
       if (part == 0) {
         XL_UNROLL
         for (int n = 0; n < 4; ++n) {
-          load_matrices(b, tile_address(L::p, n * 16 + (lane & 7) + ((lane >> 4) << 3), k * 2 + ((lane >> 3) & 1)));
+          load_matrices(b, tile_address(L::p(), n * 16 + (lane & 7) + ((lane >> 4) << 3), k * 2 + ((lane >> 3) & 1)));
           mma_16x8x16(y[2 * n], u, b[0], b[1]);
           mma_16x8x16(y[2 * n + 1], u, b[2], b[3]);
         }
       }
       const int token = k * 16 + (lane & 3) * 2;
-      const std::uint32_t lo = pack_bf16(vector_at(L::write, token), vector_at(L::write, token + 1));
-      const std::uint32_t hi = pack_bf16(vector_at(L::write, token + 8), vector_at(L::write, token + 9));
+      const std::uint32_t lo = pack_bf16(vector_at(L::write(), token), vector_at(L::write(), token + 1));
+      const std::uint32_t hi = pack_bf16(vector_at(L::write(), token + 8), vector_at(L::write(), token + 9));
       u[0] = multiply_bf16x2(u[0], lo);
       u[1] = multiply_bf16x2(u[1], lo);
       u[2] = multiply_bf16x2(u[2], hi);
@@ -94,7 +94,7 @@ struct WarpState {
       XL_UNROLL
       for (int n = 0; n < kTiles / 2; ++n) {
         load_matrices_transposed(
-            b, tile_address(L::w, k * 16 + (lane & 15), part * (L::kPartWidth / 8) + n * 2 + (lane >> 4)));
+            b, tile_address(L::w(), k * 16 + (lane & 15), part * (L::kPartWidth / 8) + n * 2 + (lane >> 4)));
         mma_16x8x16(c[2 * n], u, b[0], b[1]);
         mma_16x8x16(c[2 * n + 1], u, b[2], b[3]);
       }
@@ -136,11 +136,11 @@ XL_DEVICE void dot_anchor(const Scan& s, const WarpState<kDx>& state, i64 anchor
   XL_UNROLL
   for (int mask = 1; mask < 32; mask *= 2) sum += shuffle_xor(sum, mask);
   sync_cta();
-  if (lane_index() == 0) shared_store(L::dots + static_cast<std::uint32_t>(warp_index()) * 4, sum);
+  if (lane_index() == 0) shared_store(L::dots() + static_cast<std::uint32_t>(warp_index()) * 4, sum);
   sync_cta();
   if (thread_index() != 0) return;
   float total = 0;
-  for (int warp = 0; warp < kThreads / 32; ++warp) total += vector_at(L::dots, warp);
+  for (int warp = 0; warp < kThreads / 32; ++warp) total += vector_at(L::dots(), warp);
   const i64 heads = static_cast<i64>(s.shape.sequences) * s.shape.heads;
   const i64 slices = (s.du + L::kSlice - 1) / L::kSlice;
   global_store(s.anchor_dot + (anchor * slices + block_index().x) * heads + head, total);

@@ -22,14 +22,17 @@ inline float* take_floats(float* memory, i64& taken, i64 count) {
   return at;
 }
 
-// Memory of one call of the portable kernels.
+// Memory of one call of the scans: the portable ones, or those with wgmma.
 struct CellWorkspace {
   GateVectors vectors;
+  bf16* normalizer_rows = nullptr;  // wgmma, forward: normalizer_states.cuh
   bf16* scaled_gradient = nullptr;
   float *dot_q = nullptr, *dot_k = nullptr, *anchors = nullptr, *anchor_dot = nullptr;
+  int dot_parts = 0, anchor_parts = 0;  // sums that are left to add: (dot_parts, B H, padded T)
   i64 floats = 0;
 
-  CellWorkspace(const Shape& shape, bool backward, float* memory) {
+  CellWorkspace(const Shape& shape, CellKernel kernel, bool backward, float* memory) {
+    const bool wgmma = kernel == CellKernel::wgmma;
     const i64 heads = static_cast<i64>(shape.sequences) * shape.heads, chunks = chunks_of(shape.tokens);
     const i64 vector = heads * chunks * kChunk;
     const auto take = [&](i64 count) { return take_floats(memory, floats, count); };
@@ -40,16 +43,21 @@ struct CellWorkspace {
     vectors.max = take(vector);
     vectors.segment = reinterpret_cast<int*>(take(vector));
     vectors.decay = take(heads * chunks);
-    if (!backward) return;
+    if (!backward) {
+      if (wgmma && shape.normalize) normalizer_rows = reinterpret_cast<bf16*>(take(heads * chunks * 4 * shape.qk_dim));
+      return;
+    }
     const int width = scan_width(shape.v_dim), slices = slices_of(shape.qk_dim, width);
+    dot_parts = wgmma ? slices * slice_of(width) / 16 : slices;
+    anchor_parts = wgmma ? slices * 8 : slices;
     const i64 anchors_needed = inner_anchors(shape.tokens) + 1;
     if (shape.normalize)
       scaled_gradient = reinterpret_cast<bf16*>(
           take((static_cast<i64>(shape.sequences) * shape.tokens * shape.heads * shape.v_dim + 1) / 2));
-    dot_q = take(slices * vector);
-    dot_k = take(slices * vector);
+    dot_q = take(dot_parts * vector);
+    dot_k = take(dot_parts * vector);
     anchors = take(anchors_needed * heads * slices * slice_of(width) * width);
-    anchor_dot = take(anchors_needed * slices * heads);
+    anchor_dot = take(anchors_needed * anchor_parts * heads);
   }
 };
 
@@ -85,6 +93,14 @@ constexpr bool portable_kernel_fits(DType type, i64 qk_dim, i64 v_dim, i64 share
     return dim % 8 == 0 && width > 0 && scan_shared_bytes(width) <= shared;
   };
   return type == DType::bf16 && fits(qk_dim) && fits(v_dim);
+}
+
+// The scan with wgmma takes whole panels of 64 columns, and most of the shared memory of an sm_90.
+constexpr i64 wgmma_shared_bytes() { return kHopperSharedBytes; }
+constexpr bool wgmma_kernel_fits(DType type, i64 qk_dim, i64 v_dim, i64 shared, int architecture) {
+  const auto one_of = [](i64 dim, i64 most) { return dim <= most && dim == scan_width(static_cast<int>(dim)); };
+  return type == DType::bf16 && one_of(qk_dim, 256) && one_of(v_dim, 512) && architecture == 90 &&
+         wgmma_shared_bytes() <= shared;
 }
 
 }  // namespace xlstm::mlstm

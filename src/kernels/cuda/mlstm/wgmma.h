@@ -1,0 +1,77 @@
+#pragma once
+// How the scan with wgmma is started.
+#include "kernels/cuda/mlstm/chunkwise.h"
+#include "kernels/cuda/mlstm/wgmma_scan.cuh"
+#include "kernels/cuda/tensor_map.h"
+
+namespace xlstm::gpu {
+
+// All heads of x side by side: (sequences, tokens, heads * width).
+inline BoxedTensor boxed(const mlstm::Matrix& x, const Shape& s, int width) {
+  return {.data = x.data,
+          .columns = i64{s.heads} * width,
+          .rows = s.tokens,
+          .planes = s.sequences,
+          .row_stride = x.stride,
+          .plane_stride = s.tokens * x.stride};
+}
+
+// n before every chunk, as eight rows of K.
+inline BoxedTensor boxed_normalizer(const CellWorkspace& ws, const Shape& s) {
+  const i64 rows = chunks_of(s.tokens) * 8;
+  return {.data = ws.normalizer_rows,
+          .columns = s.qk_dim,
+          .rows = rows,
+          .planes = i64{s.sequences} * s.heads,
+          .row_stride = s.qk_dim,
+          .plane_stride = rows * s.qk_dim,
+          .box_rows = 8};
+}
+
+struct WgmmaScans {
+  Context& ctx;
+
+  template <Pass kPass>
+  void operator()(const Scan& s, const CellWorkspace& ws) const {
+    if (s.shape.tokens == 0) return;
+    const bool normalize = kPass == Pass::forward && s.shape.normalize;
+    WgmmaScan p{.x = make_tensor_map(boxed(s.x, s.shape, s.dx)),
+                .w = make_tensor_map(boxed(s.w, s.shape, s.dx)),
+                .u = make_tensor_map(boxed(s.u, s.shape, s.du)),
+                .y = make_tensor_map(boxed(s.y, s.shape, s.du)),
+                .n = {},
+                .scan = s};
+    if (normalize) p.n = make_tensor_map(boxed_normalizer(ws, s.shape));
+    const auto at_width = [&]<int kWidth>() {
+      if (s.dx != kWidth) return;
+      if constexpr (kPass == Pass::forward)
+        if (normalize) return start<kWidth, kPass, true>(p);
+      start<kWidth, kPass, false>(p);
+    };
+    at_width.template operator()<64>();
+    at_width.template operator()<128>();
+    at_width.template operator()<192>();
+    at_width.template operator()<256>();
+    if constexpr (kPass == Pass::dq || kPass == Pass::dk) {  // over v
+      at_width.template operator()<384>();
+      at_width.template operator()<512>();
+    }
+  }
+
+ private:
+  template <int kDx, Pass kPass, bool kNormalize>
+  void start(const WgmmaScan& p) const {
+    const i64 slices = slices_of(p.scan.du, kDx);
+    launch(ctx,
+           {.x = slices,
+            .y = i64{p.scan.shape.sequences} * p.scan.shape.heads,
+            .threads = kWgmmaThreads,
+            .shared_bytes = static_cast<int>(WgmmaLayout<kDx, kNormalize>::kBytes),
+            .cluster = slices % 4 == 0   ? 4
+                       : slices % 2 == 0 ? 2
+                                         : 1},
+           &wgmma_scan<kDx, kPass, kNormalize>, p);
+  }
+};
+
+}  // namespace xlstm::gpu

@@ -1,0 +1,91 @@
+#pragma once
+// The scan on sm_90a: as scan.cuh, with the work shared out between warpgroups. The first multiplies scores and keeps
+// the copies going, one chunk ahead; the other two hold the state.
+#include "kernels/cuda/mlstm/wgmma_rows.cuh"
+#include "kernels/cuda/mlstm/wgmma_scores.cuh"
+
+namespace xlstm::mlstm {
+
+template <int kDx, Pass kPass, bool kNormalize>
+XL_DEVICE void state_warpgroup(const WgmmaScan& p, i64 head, int chunks) {
+  using L = WgmmaLayout<kDx, kNormalize>;
+  const Scan& s = p.scan;
+  const int group = warpgroup_index() - 1;
+  const StatePlace<kDx> at{L::kParts == 1 ? group : 0, L::kParts == 1 ? 0 : group};
+  const std::uint32_t panels = static_cast<std::uint32_t>(at.part) * (L::kPart / 64) * L::kPanel,
+                      strip = static_cast<std::uint32_t>(at.strip) * kPanelBytes, out = shared_begin() + L::out + strip;
+  const float* const decays = s.decay + head * chunks;
+  const i64 ends = inner_anchors(s.shape.tokens);
+
+  float c[L::kPart / 2];
+  fill_state<kDx>(c, s, at, head);
+  if (kPass == Pass::dk && s.end_anchor) multiply_anchor<kDx>(c, s, ends, head);
+  float next_decay = global_load(decays + chunk_of<kPass>(0, chunks));
+  for (int i = 0; i < chunks; ++i) {
+    const int chunk = chunk_of<kPass>(i, chunks);
+    const bool at_anchor = s.anchors && chunk > 0 && chunk % kAnchorChunks == 0;
+    if (kPass == Pass::dq && at_anchor) keep_anchor<kDx>(c, s, chunk / kAnchorChunks - 1, head);
+    const float decay = next_decay;
+    if (i + 1 < chunks) next_decay = global_load(decays + chunk_of<kPass>(i + 1, chunks));
+
+    float y[32];
+    std::uint32_t packed[2][2][4], u[4][4];
+    wait(L::tile_full(2 * i), L::tile_round(2 * i));
+    start_read_out<L::kPart, L::kPanel>(y, packed, c, L::tile(2 * i) + panels);
+    XL_UNROLL
+    for (int j = 0; j < L::kPart / 2; ++j) c[j] *= decay;
+    wait(L::u_full(i), L::u_round(i));
+    load_weighted(u, L::u_tile(i) + strip, L::vector(i, kWriteVector));
+    wait(L::tile_full(2 * i + 1), L::tile_round(2 * i + 1));
+    start_update<L::kPart, L::kPanel>(c, u, L::tile(2 * i + 1) + panels);
+    wgmma_wait<1>();
+    settled(y);
+    arrive_in_cluster(L::tile_empty(2 * i));
+
+    const bool has_rows = L::kParts == 1 || at.part == 0;
+    if (!has_rows) {
+      give_part(y, out);
+      wgmma_wait<0>();
+    } else {
+      if (L::kParts == 2) take_part(y, out);
+      scale_columns(y, L::vector(i, kReadVector));
+      wait(L::p_full(i), L::p_round(i));
+      start_scores(y, L::u_tile(i) + strip, L::p_tile(i));
+      wgmma_wait<0>();
+      settled(y);
+    }
+    settled(c);
+    arrive_in_cluster(L::tile_empty(2 * i + 1));
+    if (has_rows) {
+      if (kNormalize) scale_columns(y, L::inverses(i));
+      arrive(L::p_empty(i));
+      if (s.dot) dot_rows<kDx>(s, y, at, head, chunk * kChunk);
+      store_rows_of<kDx>(p, y, at, out, 1 + group, head, chunk * kChunk);
+    }
+    if (kPass == Pass::dk && at_anchor) multiply_anchor<kDx>(c, s, chunk / kAnchorChunks - 1, head);
+  }
+  if (warpgroup_thread() == 0) wait_stores<0>();
+  sync_warp();
+  if (kPass == Pass::dq && s.end_anchor) keep_anchor<kDx>(c, s, ends, head);
+  if (s.last) store_state<kDx>(c, s, at, head);
+}
+
+// grid: (slices of u, B H), clusters along the slices; kWgmmaThreads threads; WgmmaLayout::kBytes of shared memory
+template <int kDx, Pass kPass, bool kNormalize>
+XL_KERNEL(kWgmmaThreads, 1)
+wgmma_scan(const XL_GRID_CONSTANT WgmmaScan p) {
+  const i64 head = block_index().y;
+  const int chunks = static_cast<int>(chunks_of(p.scan.shape.tokens));
+  WgmmaLayout<kDx, kNormalize>::make_barriers();
+  sync_cluster();
+  if (warpgroup_index() == 0) {
+    give_registers<WgmmaLayout<kDx, kNormalize>::kScoreRegisters>();
+    score_warpgroup<kDx, kPass, kNormalize>(p, head, chunks);
+  } else {
+    take_registers<WgmmaLayout<kDx, kNormalize>::kStateRegisters>();
+    state_warpgroup<kDx, kPass, kNormalize>(p, head, chunks);
+  }
+  sync_cluster();  // nobody leaves while others may still send to it
+}
+
+}  // namespace xlstm::mlstm
