@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/bf16.h"
+#include "kernels/cuda/mlstm/workspace.h"
 #include "tests/kernels/mlstm_case.h"
 
 namespace xlstm {
@@ -234,6 +235,22 @@ TEST_P(DeviceMlstm, Anchors) {
     MlstmCase x = rounded_case(1, 2100, 1, 64, 64, GetParam(), 5, with_states);
     for (double& f : x.log_f) f *= 0.02;  // long memory
     if (with_states) x.log_f[1500] = ref::kMinusInf;
+    for_chunkwise_kernels([&](Options o) { expect_cell(x, o); });
+  }
+}
+
+// Few heads and many tokens: pieces side by side, the last of them shorter, with as many chunks as there may be at
+// least.
+TEST_P(DeviceMlstm, Pieces) {
+  EXPECT_EQ(mlstm::pieces_of(128, 128), 1);
+  EXPECT_EQ(mlstm::pieces_of(128, 16), 8);
+  EXPECT_EQ(mlstm::pieces_of(128, 1), 16);
+  EXPECT_EQ(mlstm::pieces_of(15, 1), 1);
+  EXPECT_EQ(mlstm::pieces_of(16, 1), 2);
+  for (const bool with_states : {false, true}) {
+    MlstmCase x = rounded_case(2, 1060, 2, 64, 128, GetParam(), 15, with_states);
+    for (double& f : x.log_f) f *= 0.05;
+    x.log_f[700] = ref::kMinusInf;
     for_chunkwise_kernels([&](Options o) { expect_cell(x, o); });
   }
 }

@@ -49,6 +49,9 @@ inline Scan forward_scan(const Shape& shape, const CellTensors& t, const CellWor
           .first_n = t.first_n,
           .last_n = t.last_n,
           .denominator = t.denominator,
+          .pieces = ws.pieces,
+          .piece_c = ws.piece_c,
+          .piece_n = ws.piece_n,
           .shape = shape};
 }
 
@@ -84,6 +87,7 @@ inline Scan dk_scan(const Shape& shape, const CellTensors& t, const CellGradient
   s.row_exponent = ws.vectors.key;
   s.column_exponent = ws.vectors.query;
   s.first = d.dlast_c;
+  s.piece_c = ws.piece_dc;
   s.last = d.dfirst_c;
   s.dot_with = t.k;
   s.dot = ws.dot_k;

@@ -13,6 +13,9 @@ using namespace mlstm;
 void run_gate_vectors(Context& ctx, const Call& call, const CellTensors& t, const CellWorkspace& ws, bool forward);
 void run_scale_gradient(Context& ctx, const ScaledGradient& s);
 void run_gate_gradients(Context& ctx, const GateGradients& g);
+// mlstm_pieces.cu: of the states of the forward pass, or of their gradients (dv)
+template <Pass kPass>
+void run_piece_states(Context& ctx, const Scan& s);
 
 inline CellTensors tensors_of(const Call& call) {
   return {.q = matrix(call.in.q),
@@ -38,7 +41,9 @@ void chunkwise_forward(Context& ctx, const Call& call, Tensor h, const CellState
   t.h = matrix(h);
   t.last_c = floats(last.c), t.last_n = floats(last.n), t.last_m = floats(last.m);
   run_gate_vectors(ctx, call, t, ws, true);
-  scan.template operator()<Pass::forward>(forward_scan(call.shape, t, ws), ws);
+  const Scan forward = forward_scan(call.shape, t, ws);
+  run_piece_states<Pass::forward>(ctx, forward);
+  scan.template operator()<Pass::forward>(forward, ws);
 }
 
 template <class RunScan>
@@ -61,6 +66,8 @@ void chunkwise_backward(Context& ctx, const Call& call, const CellInputs& din, T
     scaled = {ws.scaled_gradient, dh.cols};
     run_scale_gradient(ctx, {d.dh, scaled, t.denominator, call.shape});
   }
+  run_piece_states<Pass::forward>(ctx, forward_scan(call.shape, t, ws));
+  run_piece_states<Pass::dv>(ctx, dv_scan(call.shape, t, d, ws, scaled));
   scan.template operator()<Pass::dq>(dq_scan(call.shape, t, d, ws, scaled), ws);
   scan.template operator()<Pass::dk>(dk_scan(call.shape, t, d, ws, scaled), ws);
   scan.template operator()<Pass::dv>(dv_scan(call.shape, t, d, ws, scaled), ws);

@@ -78,8 +78,22 @@ struct Scan {
   float* anchors = nullptr;     // dq writes S there, dk multiplies its own with it; layout: scan.cuh
   float* anchor_dot = nullptr;  // dk: (anchors, parts, B H)
   bool end_anchor = false;      // there is a gradient of the last state
+  // Few heads: the sequence in pieces, in the order of the pass, side by side. The states before pieces 1, 2, ...
+  int pieces = 1;
+  float* piece_c = nullptr;  // (pieces - 1, B H, K V), as first
+  float* piece_n = nullptr;  // (pieces - 1, B H, K)
   Shape shape;
 };
+
+// Pieces of a scan: so many that 128 CTAs have work, at most 16, of at least 8 chunks. A function of the shape alone:
+// roundings depend on it.
+constexpr int kMostPieces = 16;
+constexpr int pieces_of(i64 chunks, i64 ctas) {
+  int pieces = 1;
+  while (pieces < kMostPieces && ctas * pieces < 128 && chunks >= i64{16} * pieces) pieces *= 2;
+  return pieces;
+}
+constexpr i64 piece_chunks(i64 chunks, int pieces) { return (chunks + pieces - 1) / pieces; }
 
 struct GateGradients {
   const float *dot_q = nullptr, *dot_k = nullptr;  // (dot_parts, B H, padded T): of dq and of dk

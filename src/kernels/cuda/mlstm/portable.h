@@ -16,6 +16,7 @@ struct PortableScans {
         launch(ctx,
                {.x = slices_of(s.du, width),
                 .y = i64{s.shape.sequences} * s.shape.heads,
+                .z = s.pieces,
                 .threads = kThreads,
                 .shared_bytes = static_cast<int>(ScanLayout<kWidth>::kBytes)},
                &scan<kWidth, kPass>, s);

@@ -115,14 +115,14 @@ XL_DEVICE bf16* head_begin(const Scan& s, const Matrix& m, i64 head, int width) 
   return m.data + head / s.shape.heads * s.shape.tokens * m.stride + head % s.shape.heads * width;
 }
 
-// grid: (slices of u, B H); kThreads threads; ScanLayout<kDx>::kBytes of shared memory
+// grid: (slices of u, B H, pieces); kThreads threads; ScanLayout<kDx>::kBytes of shared memory
 template <int kDx, Pass kPass>
 XL_KERNEL(kThreads, 1)
 scan(const Scan s) {
   using L = ScanLayout<kDx>;
-  constexpr bool kReverse = in_reverse(kPass);
   const bool normalize = kPass == Pass::forward && s.shape.normalize;
-  const i64 head = block_index().y, chunks = chunks_of(s.shape.tokens);
+  const i64 head = block_index().y;
+  const Walk walk(s);
   const bf16 *x = head_begin(s, s.x, head, s.dx), *w = head_begin(s, s.w, head, s.dx),
              *u = head_begin(s, s.u, head, s.du);
   bf16* const y_rows = head_begin(s, s.y, head, s.du);
@@ -130,16 +130,13 @@ scan(const Scan s) {
   WarpState<kDx> state;
   state.strip = warp_index() % L::kStrips;
   state.part = warp_index() / L::kStrips;
-  state.fill(s, head);
-  if (normalize)
-    for (int d = thread_index(); d < kDx; d += kThreads)
-      shared_store(L::n() + static_cast<std::uint32_t>(d) * 4,
-                   s.first_n && d < s.dx ? global_load(s.first_n + head * s.dx + d) : 0.f);
-  if (kPass == Pass::dk && s.end_anchor) dot_anchor<kDx>(s, state, inner_anchors(s.shape.tokens), head);
+  state.fill(s, first_of(s, walk.piece), head);
+  if (normalize) fill_normalizer<kDx>(s, first_n_of(s, walk.piece), head);
+  if (kPass == Pass::dk && s.end_anchor && walk.piece == 0)
+    dot_anchor<kDx>(s, state, inner_anchors(s.shape.tokens), head);
 
-  for (i64 i = 0; i < chunks; ++i) {
-    const i64 chunk = kReverse ? chunks - 1 - i : i;
-    const int first = static_cast<int>(chunk) * kChunk;
+  for (int i = walk.begin; i < walk.end; ++i) {
+    const int chunk = walk.chunk<kPass>(i), first = chunk * kChunk;
     const bool at_anchor = s.anchors && chunk > 0 && chunk % kAnchorChunks == 0;
     if (kPass == Pass::dq && at_anchor) store_anchor<kDx>(s, state, chunk / kAnchorChunks - 1, head);
 
@@ -153,7 +150,7 @@ scan(const Scan s) {
     wait_copies<0>();
     sync_cta();
 
-    compute_scores<kDx, kReverse>(normalize);
+    compute_scores<kDx, in_reverse(kPass)>(normalize);
     if (normalize) query_normalizer<kDx>();
     float y[8][4] = {};
     state.read_out(y);
@@ -162,12 +159,12 @@ scan(const Scan s) {
 
     if (L::kParts == 2 && state.part == 0) add_other_part<kDx>(y, state, /*store=*/false);
     scale_tokens(y, L::read());
-    const float decay = global_load(s.decay + head * chunks + chunk);
+    const float decay = global_load(s.decay + head * walk.chunks + chunk);
     if (normalize) {
       compute_inverse<kDx>(s, head, first);
       update_normalizer<kDx>(decay);
     }
-    state.add_chunk(y, decay);
+    state.template add_chunk<true>(y, decay);
     sync_cta();  // u has been read by all
 
     if (state.part == 0) {
@@ -180,11 +177,10 @@ scan(const Scan s) {
     if (s.dot) store_dots<kDx>(s, head, static_cast<i64>(s.shape.sequences) * s.shape.heads, first);
     if (kPass == Pass::dk && at_anchor) dot_anchor<kDx>(s, state, chunk / kAnchorChunks - 1, head);
   }
+  if (walk.piece + 1 < s.pieces) return;
   if (kPass == Pass::dq && s.end_anchor) store_anchor<kDx>(s, state, inner_anchors(s.shape.tokens), head);
-  if (s.last) state.store(s, head);
-  if (normalize && s.last_n)
-    for (int d = thread_index(); d < s.dx; d += kThreads)
-      global_store(s.last_n + head * s.dx + d, vector_at(L::n(), d));
+  if (s.last) state.store(s, s.last, head);
+  if (normalize && s.last_n) store_normalizer<kDx>(s, s.last_n, head);
 }
 
 }  // namespace xlstm::mlstm

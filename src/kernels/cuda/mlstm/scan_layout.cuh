@@ -76,6 +76,32 @@ XL_DEVICE void load_vectors(const Scan& s, i64 head, i64 first) {
   if (s.max) shared_store(L::max() + offset, global_load(s.max + at));
 }
 
+// The chunks that a CTA goes through, in the order of the pass: of piece block_index().z.
+struct Walk {
+  int piece, begin, end, chunks;
+
+  XL_DEVICE explicit Walk(const Scan& s) : piece(static_cast<int>(block_index().z)) {
+    chunks = static_cast<int>(chunks_of(s.shape.tokens));
+    const int each = static_cast<int>(piece_chunks(chunks, s.pieces));
+    begin = piece * each < chunks ? piece * each : chunks;
+    end = begin + each < chunks ? begin + each : chunks;
+  }
+  template <Pass kPass>
+  XL_DEVICE int chunk(int i) const {
+    return in_reverse(kPass) ? chunks - 1 - i : i;
+  }
+};
+
+// The state before a piece, or none: zero.
+XL_DEVICE const float* first_of(const Scan& s, int piece) {
+  const i64 size = static_cast<i64>(s.shape.sequences) * s.shape.heads * s.shape.qk_dim * s.shape.v_dim;
+  return piece == 0 ? s.first : s.piece_c + (piece - 1) * size;
+}
+XL_DEVICE const float* first_n_of(const Scan& s, int piece) {
+  const i64 size = static_cast<i64>(s.shape.sequences) * s.shape.heads * s.shape.qk_dim;
+  return piece == 0 ? s.first_n : s.piece_n + (piece - 1) * size;
+}
+
 XL_DEVICE float vector_at(std::uint32_t vector, int i) {
   return shared_load<float>(vector + static_cast<std::uint32_t>(i) * 4);
 }

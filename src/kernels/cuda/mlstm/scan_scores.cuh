@@ -62,6 +62,19 @@ XL_DEVICE void compute_scores(bool normalize) {
 
 // --- normaliser
 
+template <int kDx>
+XL_DEVICE void fill_normalizer(const Scan& s, const float* first_n, i64 head) {
+  using L = ScanLayout<kDx>;
+  for (int d = thread_index(); d < kDx; d += kThreads)
+    shared_store(L::n() + static_cast<std::uint32_t>(d) * 4,
+                 first_n && d < s.dx ? global_load(first_n + head * s.dx + d) : 0.f);
+}
+template <int kDx>
+XL_DEVICE void store_normalizer(const Scan& s, float* last_n, i64 head) {
+  for (int d = thread_index(); d < s.dx; d += kThreads)
+    global_store(last_n + head * s.dx + d, vector_at(ScanLayout<kDx>::n(), d));
+}
+
 // q n, four threads to a row
 template <int kDx>
 XL_DEVICE void query_normalizer() {

@@ -18,28 +18,27 @@ struct WarpState {
     return part * L::kPartWidth + tile * 8 + (lane_index() & 3) * 2 + (j & 1);
   }
 
-  XL_DEVICE void fill(const Scan& s, i64 head) {
+  XL_DEVICE void fill(const Scan& s, const float* first, i64 head) {
     const i64 base = head * s.shape.qk_dim * s.shape.v_dim;
     XL_UNROLL
     for (int tile = 0; tile < kTiles; ++tile) {
       XL_UNROLL
       for (int j = 0; j < 4; ++j) {
         const int dx = row(tile, j), du = static_cast<int>(block_index().x) * L::kSlice + column(j);
-        c[tile][j] = s.first && dx < s.dx && du < s.du
-                         ? global_load(s.first + base + dx * s.state_row + du * s.state_column)
-                         : 0.f;
+        c[tile][j] =
+            first && dx < s.dx && du < s.du ? global_load(first + base + dx * s.state_row + du * s.state_column) : 0.f;
       }
     }
   }
 
-  XL_DEVICE void store(const Scan& s, i64 head) const {
+  XL_DEVICE void store(const Scan& s, float* last, i64 head) const {
     const i64 base = head * s.shape.qk_dim * s.shape.v_dim;
     XL_UNROLL
     for (int tile = 0; tile < kTiles; ++tile) {
       XL_UNROLL
       for (int j = 0; j < 4; ++j) {
         const int dx = row(tile, j), du = static_cast<int>(block_index().x) * L::kSlice + column(j);
-        if (dx < s.dx && du < s.du) global_store(s.last + base + dx * s.state_row + du * s.state_column, c[tile][j]);
+        if (dx < s.dx && du < s.du) global_store(last + base + dx * s.state_row + du * s.state_column, c[tile][j]);
       }
     }
   }
@@ -63,7 +62,8 @@ struct WarpState {
     }
   }
 
-  // y^T += u^T P^T (part 0 alone), and S^T <- decay S^T + (write u)^T w
+  // y^T += u^T P^T (part 0 alone, where there are rows), and S^T <- decay S^T + (write u)^T w
+  template <bool kRows>
   XL_DEVICE void add_chunk(float (&y)[8][4], float decay) {
     const int lane = lane_index();
     XL_UNROLL
@@ -76,7 +76,7 @@ struct WarpState {
       std::uint32_t u[4], b[4];
       load_matrices_transposed(
           u, tile_address(L::u(), k * 16 + (lane & 7) + ((lane >> 4) << 3), strip * 2 + ((lane >> 3) & 1)));
-      if (part == 0) {
+      if (kRows && part == 0) {
         XL_UNROLL
         for (int n = 0; n < 4; ++n) {
           load_matrices(b, tile_address(L::p(), n * 16 + (lane & 7) + ((lane >> 4) << 3), k * 2 + ((lane >> 3) & 1)));

@@ -65,6 +65,7 @@ struct WgmmaScans {
     launch(ctx,
            {.x = slices,
             .y = i64{p.scan.shape.sequences} * p.scan.shape.heads,
+            .z = p.scan.pieces,
             .threads = kWgmmaThreads,
             .shared_bytes = static_cast<int>(WgmmaLayout<kDx, kNormalize>::kBytes),
             .cluster = slices % 4 == 0   ? 4

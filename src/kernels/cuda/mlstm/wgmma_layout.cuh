@@ -85,12 +85,6 @@ struct WgmmaLayout {
 
 enum VectorOfStage { kReadVector, kWriteVector, kRowVector, kColumnVector, kSegmentVector, kMaxVector };
 
-// Chunks in the order of the pass.
-template <Pass kPass>
-XL_DEVICE int chunk_of(int i, int chunks) {
-  return in_reverse(kPass) ? chunks - 1 - i : i;
-}
-
 XL_DEVICE int slice_index() { return static_cast<int>(block_index().x); }
 
 }  // namespace xlstm::mlstm

@@ -39,12 +39,13 @@ XL_DEVICE void load_vectors_of(const Scan& s, i64 at, int i) {
   if (kNormalize) load_bytes(L::vector(i, kMaxVector), s.max + at, 256, full);
 }
 
-// Everything of the i-th chunk, as soon as its places are free. Those of u and of the vectors are when the tiles' are:
-// who gives back tiles of chunk i - 1, or x of chunk i, is through with what is replaced.
+// Everything of the CTA's i-th chunk, as soon as its places are free. Those of u and of the vectors are when the tiles'
+// are: who gives back tiles of chunk i - 1, or x of chunk i, is through with what is replaced.
 template <int kDx, Pass kPass, bool kNormalize>
-XL_DEVICE void load_chunk(const WgmmaScan& p, i64 head, int i, int chunks) {
+XL_DEVICE void load_chunk(const WgmmaScan& p, i64 head, int i, const Walk& walk) {
   using L = WgmmaLayout<kDx, kNormalize>;
-  const int heads = p.scan.shape.heads, chunk = chunk_of<kPass>(i, chunks), column = static_cast<int>(head % heads);
+  const int heads = p.scan.shape.heads, chunk = walk.chunk<kPass>(walk.begin + i),
+            column = static_cast<int>(head % heads);
   const BoxPlace x{column * kDx, chunk * kChunk, static_cast<int>(head / heads)};
   load_panels<kDx, kNormalize>(p, p.x, x, 2 * i, /*with_n=*/false, head, chunk);
   load_panels<kDx, kNormalize>(p, p.w, x, 2 * i + 1, kNormalize, head, chunk);
@@ -52,7 +53,7 @@ XL_DEVICE void load_chunk(const WgmmaScan& p, i64 head, int i, int chunks) {
   for (int panel = 0; panel < L::kSlicePanels; ++panel)
     load_box(L::u_tile(i) + static_cast<std::uint32_t>(panel) * kPanelBytes, p.u,
              {column * p.scan.du + slice_index() * L::kSlice + panel * 64, x.row, x.plane}, L::u_full(i));
-  load_vectors_of<kDx, kNormalize>(p.scan, (head * chunks + chunk) * kChunk, i);
+  load_vectors_of<kDx, kNormalize>(p.scan, (head * walk.chunks + chunk) * kChunk, i);
 }
 
 }  // namespace xlstm::mlstm

@@ -7,26 +7,27 @@
 namespace xlstm::mlstm {
 
 template <int kDx, Pass kPass, bool kNormalize>
-XL_DEVICE void state_warpgroup(const WgmmaScan& p, i64 head, int chunks) {
+XL_DEVICE void state_warpgroup(const WgmmaScan& p, i64 head, const Walk& walk) {
   using L = WgmmaLayout<kDx, kNormalize>;
   const Scan& s = p.scan;
   const int group = warpgroup_index() - 1;
   const StatePlace<kDx> at{L::kParts == 1 ? group : 0, L::kParts == 1 ? 0 : group};
   const std::uint32_t panels = static_cast<std::uint32_t>(at.part) * (L::kPart / 64) * L::kPanel,
                       strip = static_cast<std::uint32_t>(at.strip) * kPanelBytes, out = shared_begin() + L::out + strip;
-  const float* const decays = s.decay + head * chunks;
+  const float* const decays = s.decay + head * walk.chunks;
+  const int count = walk.end - walk.begin;
   const i64 ends = inner_anchors(s.shape.tokens);
 
   float c[L::kPart / 2];
-  fill_state<kDx>(c, s, at, head);
-  if (kPass == Pass::dk && s.end_anchor) multiply_anchor<kDx>(c, s, ends, head);
-  float next_decay = global_load(decays + chunk_of<kPass>(0, chunks));
-  for (int i = 0; i < chunks; ++i) {
-    const int chunk = chunk_of<kPass>(i, chunks);
+  fill_state<kDx>(c, s, at, first_of(s, walk.piece), head);
+  if (kPass == Pass::dk && s.end_anchor && walk.piece == 0) multiply_anchor<kDx>(c, s, at, ends, head);
+  float next_decay = count > 0 ? global_load(decays + walk.chunk<kPass>(walk.begin)) : 0.f;
+  for (int i = 0; i < count; ++i) {
+    const int chunk = walk.chunk<kPass>(walk.begin + i);
     const bool at_anchor = s.anchors && chunk > 0 && chunk % kAnchorChunks == 0;
     if (kPass == Pass::dq && at_anchor) keep_anchor<kDx>(c, s, chunk / kAnchorChunks - 1, head);
     const float decay = next_decay;
-    if (i + 1 < chunks) next_decay = global_load(decays + chunk_of<kPass>(i + 1, chunks));
+    if (i + 1 < count) next_decay = global_load(decays + walk.chunk<kPass>(walk.begin + i + 1));
 
     float y[32];
     std::uint32_t packed[2][2][4], u[4][4];
@@ -62,28 +63,30 @@ XL_DEVICE void state_warpgroup(const WgmmaScan& p, i64 head, int chunks) {
       if (s.dot) dot_rows<kDx>(s, y, at, head, chunk * kChunk);
       store_rows_of<kDx>(p, y, at, out, 1 + group, head, chunk * kChunk);
     }
-    if (kPass == Pass::dk && at_anchor) multiply_anchor<kDx>(c, s, chunk / kAnchorChunks - 1, head);
+    if (kPass == Pass::dk && at_anchor) multiply_anchor<kDx>(c, s, at, chunk / kAnchorChunks - 1, head);
   }
   if (warpgroup_thread() == 0) wait_stores<0>();
   sync_warp();
+  if (walk.piece + 1 < s.pieces) return;
   if (kPass == Pass::dq && s.end_anchor) keep_anchor<kDx>(c, s, ends, head);
   if (s.last) store_state<kDx>(c, s, at, head);
 }
 
-// grid: (slices of u, B H), clusters along the slices; kWgmmaThreads threads; WgmmaLayout::kBytes of shared memory
+// grid: (slices of u, B H, pieces), clusters along the slices; kWgmmaThreads threads; WgmmaLayout::kBytes of shared
+// memory
 template <int kDx, Pass kPass, bool kNormalize>
 XL_KERNEL(kWgmmaThreads, 1)
 wgmma_scan(const XL_GRID_CONSTANT WgmmaScan p) {
   const i64 head = block_index().y;
-  const int chunks = static_cast<int>(chunks_of(p.scan.shape.tokens));
+  const Walk walk(p.scan);
   WgmmaLayout<kDx, kNormalize>::make_barriers();
   sync_cluster();
   if (warpgroup_index() == 0) {
     give_registers<WgmmaLayout<kDx, kNormalize>::kScoreRegisters>();
-    score_warpgroup<kDx, kPass, kNormalize>(p, head, chunks);
+    score_warpgroup<kDx, kPass, kNormalize>(p, head, walk);
   } else {
     take_registers<WgmmaLayout<kDx, kNormalize>::kStateRegisters>();
-    state_warpgroup<kDx, kPass, kNormalize>(p, head, chunks);
+    state_warpgroup<kDx, kPass, kNormalize>(p, head, walk);
   }
   sync_cluster();  // nobody leaves while others may still send to it
 }

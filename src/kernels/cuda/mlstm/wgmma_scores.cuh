@@ -95,22 +95,24 @@ XL_DEVICE void store_inverses(const Scan& s, const float (&score)[36], float (&s
 }
 
 template <int kDx, Pass kPass, bool kNormalize>
-XL_DEVICE void score_warpgroup(const WgmmaScan& p, i64 head, int chunks) {
+XL_DEVICE void score_warpgroup(const WgmmaScan& p, i64 head, const Walk& walk) {
   using L = WgmmaLayout<kDx, kNormalize>;
   const bool loads = warpgroup_thread() == 0;
-  if (loads) load_chunk<kDx, kPass, kNormalize>(p, head, 0, chunks);
+  const int count = walk.end - walk.begin;
+  if (loads && count > 0) load_chunk<kDx, kPass, kNormalize>(p, head, 0, walk);
   sync_warp();
-  for (int i = 0; i < chunks; ++i) {
+  for (int i = 0; i < count; ++i) {
     float score[kNormalize ? 36 : 32], sums[2];
     multiply_scores<kDx, kNormalize>(score, i);
     wait(L::u_full(i), L::u_round(i));
     weigh_scores<kDx, in_reverse(kPass), kNormalize>(score, sums, i);
     wait(L::p_empty(i), L::p_round(i) ^ 1);
     store_scores<kDx, kNormalize>(score, i);
-    if constexpr (kNormalize) store_inverses<kDx>(p.scan, score, sums, head, i, chunk_of<kPass>(i, chunks) * kChunk);
+    if constexpr (kNormalize)
+      store_inverses<kDx>(p.scan, score, sums, head, i, walk.chunk<kPass>(walk.begin + i) * kChunk);
     publish_to_async();
     arrive(L::p_full(i));
-    if (loads && i + 1 < chunks) load_chunk<kDx, kPass, kNormalize>(p, head, i + 1, chunks);
+    if (loads && i + 1 < count) load_chunk<kDx, kPass, kNormalize>(p, head, i + 1, walk);
     sync_warp();
   }
 }

@@ -100,10 +100,11 @@ struct StatePlace {
 };
 
 template <int kDx>
-XL_DEVICE void fill_state(float (&c)[StatePlace<kDx>::kPart / 2], const Scan& s, const StatePlace<kDx>& at, i64 head) {
+XL_DEVICE void fill_state(float (&c)[StatePlace<kDx>::kPart / 2], const Scan& s, const StatePlace<kDx>& at,
+                          const float* first, i64 head) {
   XL_UNROLL
   for (int j = 0; j < StatePlace<kDx>::kPart / 2; ++j)
-    c[j] = s.first && at.column(j) < s.du ? global_load(s.first + at.offset(s, head, j)) : 0.f;
+    c[j] = first && at.column(j) < s.du ? global_load(first + at.offset(s, head, j)) : 0.f;
 }
 
 template <int kDx>
@@ -131,13 +132,16 @@ XL_DEVICE void keep_anchor(const float (&c)[StatePlace<kDx>::kPart / 2], const S
   for (int j = 0; j < StatePlace<kDx>::kPart / 2; ++j) global_store(to + j * 256, c[j]);
 }
 
-// <dC, C> over what this warp has
+// <dC, C> over what this warp has; columns behind the last of u are those of the next head.
 template <int kDx>
-XL_DEVICE void multiply_anchor(const float (&c)[StatePlace<kDx>::kPart / 2], const Scan& s, i64 anchor, i64 head) {
+XL_DEVICE void multiply_anchor(const float (&c)[StatePlace<kDx>::kPart / 2], const Scan& s, const StatePlace<kDx>& at,
+                               i64 anchor, i64 head) {
   const float* from = anchor_of<kDx>(s, anchor, head);
   float sum = 0;
-  XL_UNROLL
-  for (int j = 0; j < StatePlace<kDx>::kPart / 2; ++j) sum += c[j] * global_load(from + j * 256);
+  if (at.column(0) < s.du) {
+    XL_UNROLL
+    for (int j = 0; j < StatePlace<kDx>::kPart / 2; ++j) sum += c[j] * global_load(from + j * 256);
+  }
   XL_UNROLL
   for (int mask = 1; mask < 32; mask *= 2) sum += shuffle_xor(sum, mask);
   if (lane_index() != 0) return;

@@ -28,6 +28,8 @@ struct CellWorkspace {
   bf16* normalizer_rows = nullptr;  // wgmma, forward: normalizer_states.cuh
   bf16* scaled_gradient = nullptr;
   float *dot_q = nullptr, *dot_k = nullptr, *anchors = nullptr, *anchor_dot = nullptr;
+  float *piece_c = nullptr, *piece_n = nullptr, *piece_dc = nullptr;  // states before pieces: Scan
+  int pieces = 1;
   int dot_parts = 0, anchor_parts = 0;  // sums that are left to add: (dot_parts, B H, padded T)
   i64 floats = 0;
 
@@ -43,10 +45,14 @@ struct CellWorkspace {
     vectors.max = take(vector);
     vectors.segment = reinterpret_cast<int*>(take(vector));
     vectors.decay = take(heads * chunks);
+    pieces = pieces_of(chunks, heads * slices_of(shape.v_dim, scan_width(shape.qk_dim)));
+    piece_c = take((pieces - 1) * heads * shape.qk_dim * shape.v_dim);
     if (!backward) {
+      if (shape.normalize) piece_n = take((pieces - 1) * heads * shape.qk_dim);
       if (wgmma && shape.normalize) normalizer_rows = reinterpret_cast<bf16*>(take(heads * chunks * 4 * shape.qk_dim));
       return;
     }
+    piece_dc = take((pieces - 1) * heads * shape.qk_dim * shape.v_dim);
     const int width = scan_width(shape.v_dim), slices = slices_of(shape.qk_dim, width);
     dot_parts = wgmma ? slices * slice_of(width) / 16 : slices;
     anchor_parts = wgmma ? slices * 8 : slices;
