@@ -14,4 +14,12 @@ void check_product(const Tensor& c, const Tensor& a, const Tensor& b, MatmulFlag
            "a product of {} and {} into {}", name_of(a.dtype), name_of(b.dtype), name_of(c.dtype));
 }
 
+void check_sum(const Tensor& c, const Tensor& z, const Tensor& a, const Tensor& b, MatmulFlags flags) {
+  check_product(c, a, b, flags);
+  XL_CHECK(!flags.accumulate, "a sum with z cannot accumulate, too");
+  XL_CHECK(z.rows == c.rows && z.cols == c.cols && z.dtype == c.dtype, "z is {} ({}, {}), expected {} ({}, {})",
+           name_of(z.dtype), z.rows, z.cols, name_of(c.dtype), c.rows, c.cols);
+  XL_CHECK(z.data != c.data, "z lies where c does: that is what flags.accumulate is for");
+}
+
 }  // namespace xlstm

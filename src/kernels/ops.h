@@ -80,8 +80,11 @@ struct MatmulFlags {
 };
 // a and b are of one type; so is c, or f32 where they are bf16
 XL_OP(matmul, Tensor c, Tensor a, Tensor b, MatmulFlags flags)
+// c = z + op(a) op(b), rounded once; z is of c's type. flags.accumulate is not for it
+XL_OP(matmul_add, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags)
 // That the sides fit together, and the types.
 void check_product(const Tensor& c, const Tensor& a, const Tensor& b, MatmulFlags flags);
+void check_sum(const Tensor& c, const Tensor& z, const Tensor& a, const Tensor& b, MatmulFlags flags);
 // The few outputs of the gates, in stat_type(x.dtype) whatever x is: pre = x w^T;  dx += dpre w, dw += dpre^T x
 // pre: (rows, 2H), w: (2H, D)
 XL_OP(gate_projection_forward, Tensor pre, Tensor x, Tensor w)

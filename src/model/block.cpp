@@ -23,21 +23,19 @@ Mixers::State Block::plan_state(Arena& arena, DType t, i64 sequences) const {
   return std::visit([&](const auto& m) -> Mixers::State { return m.plan_state(arena, t, sequences); }, mixer);
 }
 
-// mix(y, x) is the mixer: over a whole sequence, from a state, or one token.
+// mix(y, residual, x) is the mixer: over a whole sequence, from a state, or one token.
 template <class Mix>
 void Block::forward_with(Context& ctx, Tensor y, Tensor x, const Saved& s, Mix&& mix) const {
   norm1.forward(ctx, s.norm1, s.rstd1, x);
-  mix(s.mid, s.norm1);
-  ops::add(ctx, s.mid, s.mid, x);
+  mix(s.mid, x, s.norm1);
 
   norm2.forward(ctx, s.norm2, s.rstd2, s.mid);
-  ffn.forward(ctx, y, s.norm2, s.ffn);
-  ops::add(ctx, y, y, s.mid);
+  ffn.forward(ctx, y, s.mid, s.norm2, s.ffn);
 }
 
 void Block::forward(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq) const {
-  forward_with(ctx, y, x, s, [&](Tensor my, Tensor mx) {
-    visit_mixer(mixer, s.mixer, [&](const auto& m, const auto& ms) { m.forward(ctx, my, mx, ms, seq); });
+  forward_with(ctx, y, x, s, [&](Tensor my, Tensor residual, Tensor mx) {
+    visit_mixer(mixer, s.mixer, [&](const auto& m, const auto& ms) { m.forward(ctx, my, residual, mx, ms, seq); });
   });
 }
 
@@ -65,19 +63,19 @@ void Block::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& 
 
 void Block::prefill(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq,
                     const Mixers::State& last, const Mixers::State& first) const {
-  forward_with(ctx, y, x, s, [&](Tensor my, Tensor mx) {
+  forward_with(ctx, y, x, s, [&](Tensor my, Tensor residual, Tensor mx) {
     visit_mixer(mixer, s.mixer, [&](const auto& m, const auto& ms) {
       using State = typename std::decay_t<decltype(m)>::State;
-      m.forward_with_state(ctx, my, mx, ms, seq, std::get<State>(last), std::get<State>(first));
+      m.forward_with_state(ctx, my, residual, mx, ms, seq, std::get<State>(last), std::get<State>(first));
     });
   });
 }
 
 void Block::step(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq,
                  const Mixers::State& state) const {
-  forward_with(ctx, y, x, s, [&](Tensor my, Tensor mx) {
+  forward_with(ctx, y, x, s, [&](Tensor my, Tensor residual, Tensor mx) {
     visit_mixer(mixer, s.mixer, [&](const auto& m, const auto& ms) {
-      m.step(ctx, my, mx, ms, seq, std::get<typename std::decay_t<decltype(m)>::State>(state));
+      m.step(ctx, my, residual, mx, ms, seq, std::get<typename std::decay_t<decltype(m)>::State>(state));
     });
   });
 }

@@ -16,11 +16,11 @@ FeedForward::Saved FeedForward::plan(SavePlan& p, DType t, i64 rows) const {
   return {.gate_up = p.keep("ffn.gate_up", t, rows, 2 * hidden), .act = p.cheap("ffn.act", t, rows, hidden)};
 }
 
-void FeedForward::forward(Context& ctx, Tensor y, Tensor x, const Saved& s) const {
+void FeedForward::forward(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s) const {
   const ClassScope in(ctx, OpClass::ffn);
   gate_up.forward(ctx, s.gate_up, x);
   ops::swiglu_forward(ctx, s.act, s.gate_up);
-  down.forward(ctx, y, s.act);
+  down.forward_add(ctx, y, residual, s.act);
 }
 
 void FeedForward::rebuild(Context& ctx, const Saved& s) const {

@@ -10,6 +10,10 @@ struct Linear {
   Param w;  // (out, in)
 
   void forward(Context& ctx, Tensor y, Tensor x) const { ops::matmul(ctx, y, x, w.value, {.transpose_b = true}); }
+  // y = z + x W^T: the end of a residual branch.
+  void forward_add(Context& ctx, Tensor y, Tensor z, Tensor x) const {
+    ops::matmul_add(ctx, y, z, x, w.value, {.transpose_b = true});
+  }
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, bool add_to_dx = false) const {
     ops::matmul(ctx, w.grad, dy, x, {.transpose_a = true, .accumulate = true});
     ops::matmul(ctx, dx, dy, w.value, {.accumulate = add_to_dx});

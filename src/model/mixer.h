@@ -10,7 +10,7 @@ template <class M>
 concept SequenceMixer = requires(const M m, Context& ctx, SavePlan& plan, Tensor t, const typename M::Saved saved,
                                  const SequenceView& seq) {
   { m.plan(plan, DType::f32, i64{}) } -> std::same_as<typename M::Saved>;
-  m.forward(ctx, /*y=*/t, /*x=*/t, saved, seq);
+  m.forward(ctx, /*y=*/t, /*residual=*/t, /*x=*/t, saved, seq);
   m.rebuild(ctx, saved, seq);
   m.backward(ctx, /*dx=*/t, /*dy=*/t, /*x=*/t, saved, seq);
 };
@@ -21,8 +21,8 @@ concept RecurrentMixer = SequenceMixer<M> &&
     requires(const M m, Context& ctx, Arena& arena, Tensor t, const typename M::Saved saved, const SequenceView& seq,
              typename M::State state) {
   { m.plan_state(arena, DType::f32, i64{}) } -> std::same_as<typename M::State>;
-  m.forward_with_state(ctx, /*y=*/t, /*x=*/t, saved, seq, /*last=*/state, /*first=*/state);
-  m.step(ctx, /*y=*/t, /*x=*/t, saved, seq, state);
+  m.forward_with_state(ctx, /*y=*/t, /*residual=*/t, /*x=*/t, saved, seq, /*last=*/state, /*first=*/state);
+  m.step(ctx, /*y=*/t, /*residual=*/t, /*x=*/t, saved, seq, state);
 };
 
 template <RecurrentMixer... M>

@@ -87,17 +87,17 @@ void MLstm::project(Context& ctx, Tensor x, const Saved& s, const SequenceView& 
   ops::gates_forward(ctx, s.log, s.gate_pre, gate_bias.value, seq.starts, cfg.input_gate, cfg.gate_soft_cap);
 }
 
-void MLstm::read_out(Context& ctx, Tensor y, const Saved& s) const {
+void MLstm::read_out(Context& ctx, Tensor y, Tensor residual, const Saved& s) const {
   {
     const ClassScope in(ctx, OpClass::norms);
     ops::head_norm_gate_forward(ctx, s.gated, s.mean, s.rstd, s.h, ogate(s.qkvo), norm.value, cfg.cell_norm_eps);
   }
   const ClassScope in(ctx, OpClass::projections);
-  out.forward(ctx, y, s.gated);
+  out.forward_add(ctx, y, residual, s.gated);
 }
 
-void MLstm::forward_with_state(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq, State last,
-                               State first) const {
+void MLstm::forward_with_state(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s,
+                               const SequenceView& seq, State last, State first) const {
   project(ctx, x, s, seq);
   {
     const ClassScope in(ctx, OpClass::cell);
@@ -105,16 +105,17 @@ void MLstm::forward_with_state(Context& ctx, Tensor y, Tensor x, const Saved& s,
     const Tensor ws = workspace(ctx, seq, x.dtype, /*backward=*/false);
     ops::mlstm_forward(ctx, s.h, s.stats, last, cell_inputs(s.qkvo, s.log), first, shape(ctx, seq), ws);
   }
-  read_out(ctx, y, s);
+  read_out(ctx, y, residual, s);
 }
 
-void MLstm::step(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq, State state) const {
+void MLstm::step(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s, const SequenceView& seq,
+                 State state) const {
   project(ctx, x, s, seq);
   {
     const ClassScope in(ctx, OpClass::cell);
     ops::mlstm_step(ctx, s.h, state, cell_inputs(s.qkvo, s.log), shape(ctx, seq));
   }
-  read_out(ctx, y, s);
+  read_out(ctx, y, residual, s);
 }
 
 // The lines of forward that write a cheap() tensor.

@@ -32,17 +32,20 @@ struct MLstm {
   Saved plan(SavePlan& p, DType t, i64 rows) const;
   State plan_state(Arena& arena, DType t, i64 sequences) const;
 
-  void forward(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq) const {
-    forward_with_state(ctx, y, x, s, seq, /*last=*/{}, /*first=*/{});
+  // y = residual + the layer's output for x
+  void forward(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s, const SequenceView& seq) const {
+    forward_with_state(ctx, y, residual, x, s, seq, /*last=*/{}, /*first=*/{});
   }
   void rebuild(Context& ctx, const Saved& s, const SequenceView& seq) const;
+  // dy is the residual's gradient, too; dx is x's alone.
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& s, const SequenceView& seq) const;
 
   // Prefill: chunkwise from `first` (absent: the zero state); the state after the last token goes to `last`.
-  void forward_with_state(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq, State last,
-                          State first) const;
+  void forward_with_state(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s, const SequenceView& seq,
+                          State last, State first) const;
   // Decode: the recurrent form, updating `state` in place.
-  void step(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq, State state) const;
+  void step(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s, const SequenceView& seq,
+            State state) const;
 
  private:
   CellInputs cell_inputs(Tensor fused, Gates log) const;
@@ -50,7 +53,7 @@ struct MLstm {
   CellShape shape(const Context& ctx, const SequenceView& seq) const;
   Tensor workspace(Context& ctx, const SequenceView& seq, DType t, bool backward) const;
   void project(Context& ctx, Tensor x, const Saved& s, const SequenceView& seq) const;
-  void read_out(Context& ctx, Tensor y, const Saved& s) const;
+  void read_out(Context& ctx, Tensor y, Tensor residual, const Saved& s) const;
 };
 
 }  // namespace xlstm

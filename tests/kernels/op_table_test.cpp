@@ -100,6 +100,24 @@ TEST(OpTable, Matmul) {
       }
 }
 
+TEST(OpTable, MatmulAdd) {
+  for (const MatmulFlags flags : {MatmulFlags{}, MatmulFlags{.transpose_b = true}}) {
+    SCOPED_TRACE(fmt::format("transpose_b {}", flags.transpose_b));
+    OpCase op = matmul_case(flags);
+    op.tensors = [=](Shape s) {
+      Tensors tensors = matmul_case(flags).tensors(s);
+      tensors.push_back(input("z", s[0], s[1]));
+      return tensors;
+    };
+    op.forward = [=](Context& ctx, Io& t) { ops::matmul_add(ctx, t["c"], t["z"], t["a"], t["b"], flags); };
+    op.meaning = [=](auto& t) {
+      t("c") = ref::add(t("z"), ref::matmul(t("a"), t("b"), flags.transpose_a, flags.transpose_b));
+    };
+    op.roundings = 3;
+    check_op(op);
+  }
+}
+
 TEST(OpTable, Embedding) {
   constexpr i64 kVocab = 11;
   check_op(

@@ -136,7 +136,7 @@ TEST_P(GateLayerGradient, MLstm) {
         saved = layer->plan(plan, DType::f64, kRows);
       },
       [&] {
-        layer->forward(rig.ctx, rig.y, rig.x, saved, rig.seq);
+        layer->forward(rig.ctx, rig.y, /*residual=*/rig.x, rig.x, saved, rig.seq);
         layer->backward(rig.ctx, rig.dx, rig.dy, rig.x, saved, rig.seq);
       });
   rig.check([&](const auto& x, auto& p) { return ref::mlstm_layer(rig.cfg, p, "m", x, rig.tokens); });
@@ -201,7 +201,7 @@ TEST(LayerGradient, FeedForward) {
         saved = layer->plan(plan, DType::f64, kRows);
       },
       [&] {
-        layer->forward(rig.ctx, rig.y, rig.x, saved);
+        layer->forward(rig.ctx, rig.y, /*residual=*/rig.x, rig.x, saved);
         layer->backward(rig.ctx, rig.dx, rig.dy, rig.x, saved);
       });
   rig.check([&](const auto& x, auto& p) { return ref::feed_forward(p, "f", x); });

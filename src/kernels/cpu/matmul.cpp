@@ -48,7 +48,17 @@ void call_with_one_thread() {
   if (!std::exchange(told, true)) omp_set_num_threads(1);
 }
 
-bool multiply_f32(const Product& p, Tensor c, Tensor a, Tensor b) {
+// A tile of c that was just written, and is still in a cache: += z.
+void add_tile(Tensor c, Tensor z, i64 m, i64 n, i64 rows, i64 cols) {
+  const RowsOf<float> out(c), in(z);
+  for (i64 r = m; r < m + rows; ++r)
+    for_lanes<float>(cols, [&](i64 j, i64 lanes) {
+      store(out[r] + n + j, load(out[r] + n + j, lanes) + load(in[r] + n + j, lanes), lanes);
+    });
+}
+
+// z: what is added to the product, or nothing.
+bool multiply_f32(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   const auto [rows, cols] = tiles_of(p.M, p.N);
   const float *const pa = a.row<float>(), *const pb = b.row<float>();
   float* const pc = c.row<float>();
@@ -56,16 +66,18 @@ bool multiply_f32(const Product& p, Tensor c, Tensor a, Tensor b) {
   parallel_for(rows.parts * cols.parts, [&, rows = rows, cols = cols](i64 task) {
     call_with_one_thread();
     const i64 m = rows.begin(task / cols.parts), n = cols.begin(task % cols.parts);
+    const i64 height = rows.width(task / cols.parts), width = cols.width(task % cols.parts);
     const dnnl_status_t status =
-        dnnl_sgemm(p.ta ? 'T' : 'N', p.tb ? 'T' : 'N', rows.width(task / cols.parts), cols.width(task % cols.parts),
-                   p.K, 1.0f, pa + (p.ta ? m : m * a.row_stride), a.row_stride, pb + (p.tb ? n * b.row_stride : n),
-                   b.row_stride, p.accumulate ? 1.0f : 0.0f, pc + m * c.row_stride + n, c.row_stride);
+        dnnl_sgemm(p.ta ? 'T' : 'N', p.tb ? 'T' : 'N', height, width, p.K, 1.0f, pa + (p.ta ? m : m * a.row_stride),
+                   a.row_stride, pb + (p.tb ? n * b.row_stride : n), b.row_stride, p.accumulate ? 1.0f : 0.0f,
+                   pc + m * c.row_stride + n, c.row_stride);
     if (status != dnnl_success) ok = false;
+    if (z.rows > 0) add_tile(c, z, m, n, height, width);
   });
   return ok;
 }
 
-void multiply_f64(const Product& p, Tensor c, Tensor a, Tensor b) {
+void multiply_f64(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   const RowsOf<double> out(c), left(a), right(b);
   const auto at_a = [&](i64 m, i64 k) { return p.ta ? left[k][m] : left[m][k]; };
   parallel_blocks(p.M, 8, [&](i64 begin, i64 end) {
@@ -83,23 +95,34 @@ void multiply_f64(const Product& p, Tensor c, Tensor a, Tensor b) {
           for (i64 n = 0; n < p.N; ++n) out[m][n] += x * right[k][n];
         }
       }
+      if (z.rows > 0)
+        for (i64 n = 0; n < p.N; ++n) out[m][n] += z.row<double>(m)[n];
     }
   });
+}
+
+void multiply(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
+  const Product p{c.rows,          c.cols, flags.transpose_a ? a.rows : a.cols, flags.transpose_a, flags.transpose_b,
+                  flags.accumulate};
+  if (a.dtype == DType::f32) {
+    XL_CHECK(multiply_f32(p, c, z, a, b), "dnnl_sgemm refused M {}, N {}, K {}", p.M, p.N, p.K);
+  } else {
+    XL_CHECK(a.dtype == DType::f64, "no CPU kernel for {}", name_of(a.dtype));
+    multiply_f64(p, c, z, a, b);
+  }
+  if (ctx.profile) ctx.profile->add_flops(ctx.op_class, 2.0 * double(p.M) * double(p.N) * double(p.K));
 }
 
 }  // namespace
 
 void matmul(Context& ctx, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
-  const Product p{c.rows,          c.cols, flags.transpose_a ? a.rows : a.cols, flags.transpose_a, flags.transpose_b,
-                  flags.accumulate};
   check_product(c, a, b, flags);
-  if (a.dtype == DType::f32) {
-    XL_CHECK(multiply_f32(p, c, a, b), "dnnl_sgemm refused M {}, N {}, K {}", p.M, p.N, p.K);
-  } else {
-    XL_CHECK(a.dtype == DType::f64, "no CPU kernel for {}", name_of(a.dtype));
-    multiply_f64(p, c, a, b);
-  }
-  if (ctx.profile) ctx.profile->add_flops(ctx.op_class, 2.0 * double(p.M) * double(p.N) * double(p.K));
+  multiply(ctx, c, /*z=*/{}, a, b, flags);
+}
+
+void matmul_add(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
+  check_sum(c, z, a, b, flags);
+  multiply(ctx, c, z, a, b, flags);
 }
 
 void gate_projection_forward(Context& ctx, Tensor pre, Tensor x, Tensor w) {

@@ -44,6 +44,7 @@ ProductPlan make_plan(const CudaGpu& gpu, const ProductKey& key) {
   plan.b = layout(key.type_in, key.transpose_b ? key.k : key.n, key.transpose_b ? key.n : key.k, key.ldb);
   plan.a = layout(key.type_in, key.transpose_a ? key.m : key.k, key.transpose_a ? key.k : key.m, key.lda);
   plan.c = layout(key.type_out, key.n, key.m, key.ldc);
+  plan.z = layout(key.type_out, key.n, key.m, key.ldz);
 
   cublasLtMatmulPreference_t preference = nullptr;
   check_cublas(cublasLtMatmulPreferenceCreate(&preference), "preference");
@@ -53,11 +54,11 @@ ProductPlan make_plan(const CudaGpu& gpu, const ProductKey& key) {
       static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(key.alignment_b));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(key.alignment_a));
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(key.alignment_c));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(key.alignment_z));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(key.alignment_c));
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(gpu.blas(), plan.operation, plan.b, plan.a, plan.c,
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(gpu.blas(), plan.operation, plan.b, plan.a, plan.z,
                                                                plan.c, preference, 1, &found, &count);
   cublasLtMatmulPreferenceDestroy(preference);
   check_cublas(status, "choosing an algorithm");
@@ -66,34 +67,48 @@ ProductPlan make_plan(const CudaGpu& gpu, const ProductKey& key) {
   return plan;
 }
 
-}  // namespace
-
-void matmul(Context& ctx, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
+// c = z + a b, or a b; z may be c.
+void multiply(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
   auto& gpu = static_cast<CudaGpu&>(*ctx.gpu);
+  const bool plus_z = z.rows > 0;
+  if (!plus_z) z = c;
   const ProductKey key{.m = c.rows,
                        .n = c.cols,
                        .k = flags.transpose_a ? a.rows : a.cols,
                        .lda = a.row_stride,
                        .ldb = b.row_stride,
                        .ldc = c.row_stride,
+                       .ldz = z.row_stride,
                        .type_in = type_of(a.dtype),
                        .type_out = type_of(c.dtype),
                        .transpose_a = flags.transpose_a,
                        .transpose_b = flags.transpose_b,
-                       .accumulate = flags.accumulate,
+                       .plus_z = plus_z,
                        .alignment_a = alignment_of(a.data),
                        .alignment_b = alignment_of(b.data),
-                       .alignment_c = alignment_of(c.data)};
-  check_product(c, a, b, flags);
+                       .alignment_c = alignment_of(c.data),
+                       .alignment_z = alignment_of(z.data)};
   if (ctx.profile) ctx.profile->add_flops(ctx.op_class, 2.0 * double(key.m) * double(key.n) * double(key.k));
   auto plan = gpu.plans.find(key);
   if (plan == gpu.plans.end()) plan = gpu.plans.emplace(key, make_plan(gpu, key)).first;
   const ProductPlan& p = plan->second;
-  const float alpha = 1, beta = flags.accumulate ? 1 : 0;
-  check_cublas(cublasLtMatmul(gpu.blas(), p.operation, &alpha, b.data, p.b, a.data, p.a, &beta, c.data, p.c, c.data,
+  const float alpha = 1, beta = plus_z ? 1 : 0;
+  check_cublas(cublasLtMatmul(gpu.blas(), p.operation, &alpha, b.data, p.b, a.data, p.a, &beta, z.data, p.z, c.data,
                               p.c, &p.algorithm, gpu.workspace, static_cast<std::size_t>(Gpu::kWorkspaceBytes),
                               static_cast<cudaStream_t>(gpu.stream())),
                "product");
+}
+
+}  // namespace
+
+void matmul(Context& ctx, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
+  check_product(c, a, b, flags);
+  multiply(ctx, c, flags.accumulate ? c : Tensor{}, a, b, flags);
+}
+
+void matmul_add(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
+  check_sum(c, z, a, b, flags);
+  multiply(ctx, c, z, a, b, flags);
 }
 
 }  // namespace xlstm::gpu

@@ -69,7 +69,7 @@ CudaGpu::~CudaGpu() {
   if (graph_) cudaGraphExecDestroy(graph_);
   for (auto& [key, plan] : plans) {
     cublasLtMatmulDescDestroy(plan.operation);
-    for (const auto layout : {plan.a, plan.b, plan.c}) cublasLtMatrixLayoutDestroy(layout);
+    for (const auto layout : {plan.a, plan.b, plan.c, plan.z}) cublasLtMatrixLayoutDestroy(layout);
   }
   if (workspace) cudaFree(workspace);
   if (blas_) cublasLtDestroy(blas_);

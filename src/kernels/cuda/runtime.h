@@ -11,16 +11,17 @@ namespace xlstm {
 
 // What a product looks like to the matrix library. Equal ones get the same algorithm.
 struct ProductKey {
-  i64 m, n, k, lda, ldb, ldc;
+  i64 m, n, k, lda, ldb, ldc, ldz;
   int type_in, type_out;
-  bool transpose_a, transpose_b, accumulate;
-  int alignment_a, alignment_b, alignment_c;            // of the addresses, in bytes, at most 256
-  auto operator<=>(const ProductKey&) const = default;  // NOLINT(modernize-use-nullptr): a fault of the check
+  bool transpose_a, transpose_b;
+  bool plus_z;                                             // c = z + a b, with z being c where it accumulates
+  int alignment_a, alignment_b, alignment_c, alignment_z;  // of the addresses, in bytes, at most 256
+  auto operator<=>(const ProductKey&) const = default;     // NOLINT(modernize-use-nullptr): a fault of the check
 };
 
 struct ProductPlan {
   cublasLtMatmulDesc_t operation = nullptr;
-  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, z = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
 };
 

@@ -30,19 +30,28 @@ std::vector<double> values(const Tensor& t, bool transposed) {
   return out;
 }
 
-}  // namespace
-
-void matmul(Context&, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
-  check_product(c, a, b, flags);
+void multiply(Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
   const i64 K = flags.transpose_a ? a.rows : a.cols;
   const std::vector<double> left = values(a, flags.transpose_a), right = values(b, !flags.transpose_b);
   for (i64 m = 0; m < c.rows; ++m)
     for (i64 n = 0; n < c.cols; ++n) {
       const double *x = left.data() + m * K, *y = right.data() + n * K;
-      double sum = flags.accumulate ? read(c, m, n) : 0;
+      double sum = flags.accumulate ? read(c, m, n) : z.rows > 0 ? read(z, m, n) : 0;
       for (i64 k = 0; k < K; ++k) sum += x[k] * y[k];
       write(c, m, n, sum);
     }
+}
+
+}  // namespace
+
+void matmul(Context&, Tensor c, Tensor a, Tensor b, MatmulFlags flags) {
+  check_product(c, a, b, flags);
+  multiply(c, /*z=*/{}, a, b, flags);
+}
+
+void matmul_add(Context&, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
+  check_sum(c, z, a, b, flags);
+  multiply(c, z, a, b, flags);
 }
 
 }  // namespace xlstm::gpu
