@@ -32,9 +32,14 @@ void dense_ops(const OpTable& t, i64 rows, i64 dim, i64 hidden) {
   t.add("copy", 2 * row_bytes, 0, [&] { ops::copy(b.ctx, y, x); });
   t.add("add", 3 * row_bytes, 0, [&] { ops::add(b.ctx, y, x, dy); });
   t.add("rmsnorm_forward", 2 * row_bytes, 0, [&] { ops::rmsnorm_forward(b.ctx, y, rstd, x, w, 1e-6); });
-  t.add("rmsnorm_backward", 3 * row_bytes, 0, [&] { ops::rmsnorm_backward(b.ctx, dx, dw, dy, x, w, rstd); });
+  t.add("rmsnorm_backward", 4 * row_bytes, 0, [&] { ops::rmsnorm_backward(b.ctx, dx, dw, dy, y, x, w, rstd); });
 
   const i64 heads = 4;
+  const Tensor gates = b.single(2 * heads, dim), dgates = b.single(2 * heads, dim), pre = b.single(rows, 2 * heads);
+  t.add("rmsnorm_gates_forward", 2 * row_bytes, 0,
+        [&] { ops::rmsnorm_gates_forward(b.ctx, y, rstd, pre, x, w, gates, 1e-6); });
+  t.add("rmsnorm_gates_backward", 5 * row_bytes, 0,
+        [&] { ops::rmsnorm_gates_backward(b.ctx, dx, dw, dgates, dy, y, pre, x, w, gates, rstd); });
   const Tensor mean = b.single(rows, heads), head_rstd = b.single(rows, heads), o = b.tensor(rows, dim),
                d_o = b.tensor(rows, dim);
   t.add("head_norm_gate_forward", 3 * row_bytes, 0,

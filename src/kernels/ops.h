@@ -85,18 +85,21 @@ XL_OP(matmul_add, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags)
 // That the sides fit together, and the types.
 void check_product(const Tensor& c, const Tensor& a, const Tensor& b, MatmulFlags flags);
 void check_sum(const Tensor& c, const Tensor& z, const Tensor& a, const Tensor& b, MatmulFlags flags);
-// The few outputs of the gates, in stat_type(x.dtype) whatever x is: pre = x w^T;  dx += dpre w, dw += dpre^T x
-// pre: (rows, 2H), w: (2H, D)
-XL_OP(gate_projection_forward, Tensor pre, Tensor x, Tensor w)
-XL_OP(gate_projection_backward, Tensor dx, Tensor dw, Tensor dpre, Tensor x, Tensor w)
 
 // ---- embedding: y_r = table[ids_r];  dtable[ids_r] += dy_r            ids: (rows, 1) i32
 XL_OP(embedding_forward, Tensor y, Tensor ids, Tensor table)
 XL_OP(embedding_backward, Tensor dtable, Tensor dy, Tensor ids)
 
-// ---- RMSNorm: rstd = (mean x^2 + eps)^-1/2;  y = x rstd w             w: (1, D), rstd: (rows, 1); dx may be dy
+// ---- RMSNorm: rstd = (mean x^2 + eps)^-1/2;  y = x rstd w             w: (1, D), rstd: (rows, 1)
+//      dx = dresidual + the gradient through y: x goes on as the residual stream; dresidual may be absent; dx may be dy
+//      or dresidual
 XL_OP(rmsnorm_forward, Tensor y, Tensor rstd, Tensor x, Tensor w, double eps)
-XL_OP(rmsnorm_backward, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd)
+XL_OP(rmsnorm_backward, Tensor dx, Tensor dw, Tensor dy, Tensor dresidual, Tensor x, Tensor w, Tensor rstd)
+// The same, and the pre-activations of gates from y before it is rounded: pre = (x rstd w) gates^T
+//      pre: (rows, 2H), gates: (2H, D); dx takes no other tensor's place here
+XL_OP(rmsnorm_gates_forward, Tensor y, Tensor rstd, Tensor pre, Tensor x, Tensor w, Tensor gates, double eps)
+XL_OP(rmsnorm_gates_backward, Tensor dx, Tensor dw, Tensor dgates, Tensor dy, Tensor dresidual, Tensor dpre, Tensor x,
+      Tensor w, Tensor gates, Tensor rstd)
 
 // ---- SwiGLU: y = silu(gate) up, with a row of gate_up being [gate | up]   dgate_up may be gate_up
 XL_OP(swiglu_forward, Tensor y, Tensor gate_up)

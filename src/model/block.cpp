@@ -23,10 +23,16 @@ Mixers::State Block::plan_state(Arena& arena, DType t, i64 sequences) const {
   return std::visit([&](const auto& m) -> Mixers::State { return m.plan_state(arena, t, sequences); }, mixer);
 }
 
+void Block::normalise(Context& ctx, Tensor x, const Saved& s) const {
+  visit_mixer(mixer, s.mixer, [&](const auto& m, const auto& ms) {
+    norm1.forward_with_gates(ctx, s.norm1, s.rstd1, ms.gate_pre, x, m.gates);
+  });
+}
+
 // mix(y, residual, x) is the mixer: over a whole sequence, from a state, or one token.
 template <class Mix>
 void Block::forward_with(Context& ctx, Tensor y, Tensor x, const Saved& s, Mix&& mix) const {
-  norm1.forward(ctx, s.norm1, s.rstd1, x);
+  normalise(ctx, x, s);
   mix(s.mid, x, s.norm1);
 
   norm2.forward(ctx, s.norm2, s.rstd2, s.mid);
@@ -41,7 +47,7 @@ void Block::forward(Context& ctx, Tensor y, Tensor x, const Saved& s, const Sequ
 
 // The lines of forward that write a cheap() tensor.
 void Block::rebuild(Context& ctx, Tensor x, const Saved& s, const SequenceView& seq) const {
-  norm1.forward(ctx, s.norm1, s.rstd1, x);
+  normalise(ctx, x, s);
   visit_mixer(mixer, s.mixer, [&](const auto& m, const auto& ms) { m.rebuild(ctx, ms, seq); });
   norm2.forward(ctx, s.norm2, s.rstd2, s.mid);
   ffn.rebuild(ctx, s.ffn);
@@ -53,12 +59,14 @@ void Block::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& 
   const Tensor dmid = ctx.scratch->alloc("block.dmid", x.dtype, x.rows, dim);
 
   ffn.backward(ctx, dnorm, dy, s.norm2, s.ffn);
-  norm2.backward(ctx, dmid, dnorm, s.mid, s.rstd2);
-  ops::add(ctx, dmid, dmid, dy);  // the residual branch
+  norm2.backward(ctx, dmid, dnorm, /*dresidual=*/dy, s.mid, s.rstd2);
 
-  visit_mixer(mixer, s.mixer, [&](const auto& m, const auto& ms) { m.backward(ctx, dnorm, dmid, s.norm1, ms, seq); });
-  norm1.backward(ctx, dx, dnorm, x, s.rstd1);
-  ops::add(ctx, dx, dx, dmid);
+  visit_mixer(mixer, s.mixer, [&](const auto& m, const auto& ms) {
+    const Tensor dgate_pre =
+        ctx.scratch->alloc("block.dgate_pre", ms.gate_pre.dtype, ms.gate_pre.rows, ms.gate_pre.cols);
+    m.backward(ctx, dnorm, dgate_pre, dmid, s.norm1, ms, seq);
+    norm1.backward_with_gates(ctx, dx, dnorm, /*dresidual=*/dmid, dgate_pre, x, s.rstd1, m.gates);
+  });
 }
 
 void Block::prefill(Context& ctx, Tensor y, Tensor x, const Saved& s, const SequenceView& seq,

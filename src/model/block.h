@@ -35,6 +35,7 @@ struct Block {
             const Mixers::State& state) const;
 
  private:
+  void normalise(Context& ctx, Tensor x, const Saved& s) const;
   template <class Mix>
   void forward_with(Context& ctx, Tensor y, Tensor x, const Saved& s, Mix&& mix) const;
 };

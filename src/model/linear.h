@@ -32,9 +32,21 @@ struct RmsNorm {
     const ClassScope in(ctx, OpClass::norms);
     ops::rmsnorm_forward(ctx, y, rstd, x, w.value, eps);
   }
-  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, Tensor rstd) const {
+  // dx = dresidual (may be absent) + the gradient through y
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor dresidual, Tensor x, Tensor rstd) const {
     const ClassScope in(ctx, OpClass::norms);
-    ops::rmsnorm_backward(ctx, dx, w.grad, dy, x, w.value, rstd);
+    ops::rmsnorm_backward(ctx, dx, w.grad, dy, dresidual, x, w.value, rstd);
+  }
+
+  // The same, with the pre-activations of the gates of the mixer behind it.
+  void forward_with_gates(Context& ctx, Tensor y, Tensor rstd, Tensor pre, Tensor x, const Param& gates) const {
+    const ClassScope in(ctx, OpClass::norms);
+    ops::rmsnorm_gates_forward(ctx, y, rstd, pre, x, w.value, gates.value, eps);
+  }
+  void backward_with_gates(Context& ctx, Tensor dx, Tensor dy, Tensor dresidual, Tensor dpre, Tensor x, Tensor rstd,
+                           const Param& gates) const {
+    const ClassScope in(ctx, OpClass::norms);
+    ops::rmsnorm_gates_backward(ctx, dx, w.grad, gates.grad, dy, dresidual, dpre, x, w.value, gates.value, rstd);
   }
 };
 

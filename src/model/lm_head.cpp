@@ -61,7 +61,7 @@ void LmHead::forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Te
       out.backward(ctx, dnormed.slice_rows(begin, end), dz, rows);
     });
   }
-  norm.backward(ctx, dx, dnormed, x, rstd);
+  norm.backward(ctx, dx, dnormed, /*dresidual=*/{}, x, rstd);
 }
 
 void LmHead::logits(Context& ctx, Tensor y, Tensor x) const {

@@ -12,7 +12,10 @@ concept SequenceMixer = requires(const M m, Context& ctx, SavePlan& plan, Tensor
   { m.plan(plan, DType::f32, i64{}) } -> std::same_as<typename M::Saved>;
   m.forward(ctx, /*y=*/t, /*residual=*/t, /*x=*/t, saved, seq);
   m.rebuild(ctx, saved, seq);
-  m.backward(ctx, /*dx=*/t, /*dy=*/t, /*x=*/t, saved, seq);
+  m.backward(ctx, /*dx=*/t, /*dgate_pre=*/t, /*dy=*/t, /*x=*/t, saved, seq);
+  // What the norm before it computes for it in f32, before x is rounded: saved.gate_pre = x gates^T
+  { m.gates } -> std::convertible_to<const Param&>;
+  { saved.gate_pre } -> std::convertible_to<Tensor>;
 };
 
 // A mixer that can generate: it carries a State from token to token.

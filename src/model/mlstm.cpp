@@ -30,7 +30,7 @@ MLstm::Saved MLstm::plan(SavePlan& p, DType t, i64 rows) const {
   const i64 heads = cfg.num_heads;
   const DType st = stat_type(t);
   Saved s{.qkvo = p.keep("mlstm.qkvo", t, rows, 2 * qk_dim + 2 * v_dim),
-          .gate_pre = p.keep("mlstm.gate_pre", st, rows, 2 * heads),
+          .gate_pre = p.cheap("mlstm.gate_pre", st, rows, 2 * heads),
           .log = {p.cheap("mlstm.log_i", st, rows, heads), p.cheap("mlstm.log_f", st, rows, heads)},
           .h = p.keep("mlstm.h", t, rows, v_dim),
           .stats = {},
@@ -83,7 +83,6 @@ void MLstm::project(Context& ctx, Tensor x, const Saved& s, const SequenceView& 
     qkvo.forward(ctx, s.qkvo, x);
   }
   const ClassScope in(ctx, OpClass::gates);
-  ops::gate_projection_forward(ctx, s.gate_pre, x, gates.value);
   ops::gates_forward(ctx, s.log, s.gate_pre, gate_bias.value, seq.starts, cfg.input_gate, cfg.gate_soft_cap);
 }
 
@@ -128,7 +127,8 @@ void MLstm::rebuild(Context& ctx, const Saved& s, const SequenceView& seq) const
   ops::head_norm_gate_forward(ctx, s.gated, s.mean, s.rstd, s.h, ogate(s.qkvo), norm.value, cfg.cell_norm_eps);
 }
 
-void MLstm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& s, const SequenceView& seq) const {
+void MLstm::backward(Context& ctx, Tensor dx, Tensor dgate_pre, Tensor dy, Tensor x, const Saved& s,
+                     const SequenceView& seq) const {
   const ScratchScope scope(*ctx.scratch);
   const i64 rows = x.rows, heads = cfg.num_heads;
   const DType st = stat_type(x.dtype);
@@ -137,7 +137,6 @@ void MLstm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& 
   const Tensor dqkvo = ctx.scratch->alloc("mlstm.dqkvo", x.dtype, rows, s.qkvo.cols);
   const Gates dlog{ctx.scratch->alloc("mlstm.dlog_i", st, rows, heads),
                    ctx.scratch->alloc("mlstm.dlog_f", st, rows, heads)};
-  const Tensor dgate_pre = ctx.scratch->alloc("mlstm.dgate_pre", st, rows, 2 * heads);
   {
     const ClassScope in(ctx, OpClass::projections);
     out.backward(ctx, dgated, dy, s.gated);
@@ -162,7 +161,6 @@ void MLstm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& 
   const ClassScope in(ctx, OpClass::gates);
   ops::gates_backward(ctx, dgate_pre, gate_bias.grad, dlog, s.gate_pre, gate_bias.value, seq.starts, cfg.input_gate,
                       cfg.gate_soft_cap);
-  ops::gate_projection_backward(ctx, dx, gates.grad, dgate_pre, x, gates.value);
 }
 
 }  // namespace xlstm

@@ -10,7 +10,7 @@ namespace xlstm {
 struct MLstm {
   struct Saved {
     Tensor qkvo;        // (rows, 2 K H + V H + V H)   q | k | v | output gate pre-activation
-    Tensor gate_pre;    // (rows, 2 H)                 before bias and cap
+    Tensor gate_pre;    // (rows, 2 H)                 before bias and cap; of the norm before this layer   cheap
     Gates log;          // (rows, H) each              cheap
     Tensor h;           // (rows, V H)                 out of the cell
     CellStats stats;    // (rows, H) each              with a normaliser only
@@ -22,7 +22,7 @@ struct MLstm {
   i64 qk_dim, v_dim;  // of all heads together
   MixerConfig cfg;
   Linear qkvo;
-  Param gates;      // (2 H, D)
+  Param gates;      // (2 H, D)   the norm before this layer multiplies by it
   Param gate_bias;  // (1, 2 H)
   Param norm;       // (1, V H)
   Linear out;
@@ -37,8 +37,9 @@ struct MLstm {
     forward_with_state(ctx, y, residual, x, s, seq, /*last=*/{}, /*first=*/{});
   }
   void rebuild(Context& ctx, const Saved& s, const SequenceView& seq) const;
-  // dy is the residual's gradient, too; dx is x's alone.
-  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& s, const SequenceView& seq) const;
+  // dy is the residual's gradient, too; dx is x's alone, without what comes through gate_pre.
+  void backward(Context& ctx, Tensor dx, Tensor dgate_pre, Tensor dy, Tensor x, const Saved& s,
+                const SequenceView& seq) const;
 
   // Prefill: chunkwise from `first` (absent: the zero state); the state after the last token goes to `last`.
   void forward_with_state(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s, const SequenceView& seq,

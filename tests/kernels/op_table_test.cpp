@@ -135,27 +135,77 @@ TEST(OpTable, Embedding) {
        .roundings = 0});
 }
 
-TEST(OpTable, RmsNorm) {
-  check_op(
-      {.shapes = kOdd,
-       .large = {{300, 257}, {70, 1536}, {9, 5000}},
-       .tensors =
-           [](Shape s) {
-             return Tensors{input("x", s[0], s[1]), parameter("w", 1, s[1]).as_stat(), output("y", s[0], s[1]),
-                            saved("rstd", s[0], 1).as_stat()};
-           },
-       .forward = [](Context& ctx, Io& t) { ops::rmsnorm_forward(ctx, t["y"], t["rstd"], t["x"], t["w"], kEps); },
-       .backward = [](Context& ctx,
-                      Io& t) { ops::rmsnorm_backward(ctx, t.d("x"), t.d("w"), t.d("y"), t["x"], t["w"], t["rstd"]); },
-       .meaning =
-           [](auto& t) {
-             t("y") = ref::rmsnorm(t("x"), t("w"), kEps);
-             t("rstd") = ref::rms_rstd(t("x"), kEps);
-           },
-       .terms = [](Shape s) { return std::max(s[0], s[1]); },
-       .bf16 = true,
-       .roundings = 16,
-       .aliases = {{"dx", "dy"}}});
+// y is the norm of x; z, if there is one, is x, which goes on as the residual stream.
+OpCase rmsnorm_case(bool residual) {
+  OpCase op{.shapes = kOdd,
+            .large = {{300, 257}, {70, 1536}, {37, 2048}, {9, 4096}, {9, 5000}},
+            .tensors =
+                [=](Shape s) {
+                  Tensors tensors{input("x", s[0], s[1]), parameter("w", 1, s[1]).as_stat(), output("y", s[0], s[1]),
+                                  saved("rstd", s[0], 1).as_stat()};
+                  if (residual) tensors.push_back(output("z", s[0], s[1]));
+                  return tensors;
+                },
+            .forward =
+                [=](Context& ctx, Io& t) {
+                  ops::rmsnorm_forward(ctx, t["y"], t["rstd"], t["x"], t["w"], kEps);
+                  if (residual) ops::copy(ctx, t["z"], t["x"]);
+                },
+            .backward =
+                [=](Context& ctx, Io& t) {
+                  ops::rmsnorm_backward(ctx, t.d("x"), t.d("w"), t.d("y"), residual ? t.d("z") : Tensor{}, t["x"],
+                                        t["w"], t["rstd"]);
+                },
+            .meaning =
+                [=](auto& t) {
+                  t("y") = ref::rmsnorm(t("x"), t("w"), kEps);
+                  t("rstd") = ref::rms_rstd(t("x"), kEps);
+                  if (residual) t("z") = t("x");
+                },
+            .terms = [](Shape s) { return std::max(s[0], s[1]); },
+            .bf16 = true,
+            .roundings = residual ? 17.0 : 16.0,
+            .aliases = {{"dx", "dy"}}};
+  if (residual) op.aliases.push_back({"dx", "dz"});
+  return op;
+}
+
+TEST(OpTable, RmsNorm) { check_op(rmsnorm_case(/*residual=*/false)); }
+TEST(OpTable, RmsNormResidual) { check_op(rmsnorm_case(/*residual=*/true)); }
+
+TEST(OpTable, RmsNormGates) {
+  check_op({.shapes = {{1, 1, 1}, {3, 2, 7}, {5, 4, 64}, {2, 1, 1025}},  // rows, heads, D
+            .large = {{300, 3, 70}, {37, 4, 264}, {21, 17, 2048}, {13, 9, 2056}, {5, 4, 4104}},
+            .tensors =
+                [](Shape s) {
+                  return Tensors{input("x", s[0], s[2]),
+                                 parameter("w", 1, s[2]).as_stat(),
+                                 parameter("gates", 2 * s[1], s[2]).as_stat(),
+                                 output("y", s[0], s[2]),
+                                 output("z", s[0], s[2]),
+                                 saved("rstd", s[0], 1).as_stat(),
+                                 output("pre", s[0], 2 * s[1]).as_stat()};
+                },
+            .forward =
+                [](Context& ctx, Io& t) {
+                  ops::rmsnorm_gates_forward(ctx, t["y"], t["rstd"], t["pre"], t["x"], t["w"], t["gates"], kEps);
+                  ops::copy(ctx, t["z"], t["x"]);
+                },
+            .backward =
+                [](Context& ctx, Io& t) {
+                  ops::rmsnorm_gates_backward(ctx, t.d("x"), t.d("w"), t.d("gates"), t.d("y"), t.d("z"), t.d("pre"),
+                                              t["x"], t["w"], t["gates"], t["rstd"]);
+                },
+            .meaning =
+                [](auto& t) {
+                  t("y") = ref::rmsnorm(t("x"), t("w"), kEps);
+                  t("z") = t("x");
+                  t("rstd") = ref::rms_rstd(t("x"), kEps);
+                  t("pre") = ref::matmul(t("y"), t("gates"), false, true);
+                },
+            .terms = [](Shape s) { return std::max(s[0], 2 * s[1] + s[2]); },
+            .bf16 = true,
+            .roundings = 20});
 }
 
 TEST(OpTable, SwiGlu) {
@@ -256,29 +306,6 @@ TEST(OpTable, CrossEntropy) {
        .bf16 = true,
        .roundings = 36,
        .aliases = {{"dz", "z"}}});
-}
-
-TEST(OpTable, GateProjection) {
-  check_op({.shapes = {{1, 1, 1}, {3, 2, 7}, {5, 4, 64}, {2, 1, 1025}},  // rows, heads, D
-            .large = {{300, 3, 70}, {530, 5, 264}},
-            .tensors =
-                [](Shape s) {
-                  return Tensors{input("x", s[0], s[2]), parameter("w", 2 * s[1], s[2]).as_stat(),
-                                 output("pre", s[0], 2 * s[1]).as_stat()};
-                },
-            .forward = [](Context& ctx, Io& t) { ops::gate_projection_forward(ctx, t["pre"], t["x"], t["w"]); },
-            .backward =
-                [](Context& ctx, Io& t) {
-                  ops::fill(ctx, t.d("x"), 0);  // it adds
-                  ops::gate_projection_backward(ctx, t.d("x"), t.d("w"), t.d("pre"), t["x"], t["w"]);
-                },
-            .meaning = [](auto& t) { t("pre") = ref::matmul(t("x"), t("w"), false, true); },
-            .terms =
-                [](Shape s) {
-                  return std::max({s[0], 2 * s[1], s[2]});
-                },
-            .bf16 = true,
-            .roundings = 4});
 }
 
 TEST(OpTable, Sum) {

@@ -129,15 +129,21 @@ TEST_P(GateLayerGradient, MLstm) {
   LayerRig rig(GetParam());
   std::unique_ptr<MLstm> layer;
   MLstm::Saved saved;
+  Tensor dgate_pre;
   rig.measure_and_run(
       [&] {
         layer = std::make_unique<MLstm>(*rig.params, "m", rig.cfg);
         SavePlan plan(rig.memory, rig.memory, Recompute::none);
         saved = layer->plan(plan, DType::f64, kRows);
+        dgate_pre = rig.tensor(kRows, layer->gates.value.rows);
       },
       [&] {
+        // The gates' product is the norm's that stands before the layer.
+        ops::matmul(rig.ctx, saved.gate_pre, rig.x, layer->gates.value, {.transpose_b = true});
         layer->forward(rig.ctx, rig.y, /*residual=*/rig.x, rig.x, saved, rig.seq);
-        layer->backward(rig.ctx, rig.dx, rig.dy, rig.x, saved, rig.seq);
+        layer->backward(rig.ctx, rig.dx, dgate_pre, rig.dy, rig.x, saved, rig.seq);
+        ops::matmul(rig.ctx, layer->gates.grad, dgate_pre, rig.x, {.transpose_a = true, .accumulate = true});
+        ops::matmul(rig.ctx, rig.dx, dgate_pre, layer->gates.value, {.accumulate = true});
       });
   rig.check([&](const auto& x, auto& p) { return ref::mlstm_layer(rig.cfg, p, "m", x, rig.tokens); });
 }
@@ -185,7 +191,7 @@ TEST(LayerGradient, RmsNorm) {
       },
       [&] {
         layer->forward(rig.ctx, rig.y, rstd, rig.x);
-        layer->backward(rig.ctx, rig.dx, rig.dy, rig.x, rstd);
+        layer->backward(rig.ctx, rig.dx, rig.dy, /*dresidual=*/{}, rig.x, rstd);
       });
   rig.check([&](const auto& x, auto& p) { return ref::rmsnorm(x, p.at("n.weight"), 1e-3); });
 }

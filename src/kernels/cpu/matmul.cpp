@@ -125,13 +125,4 @@ void matmul_add(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlag
   multiply(ctx, c, z, a, b, flags);
 }
 
-void gate_projection_forward(Context& ctx, Tensor pre, Tensor x, Tensor w) {
-  matmul(ctx, pre, x, w, {.transpose_b = true});
-}
-
-void gate_projection_backward(Context& ctx, Tensor dx, Tensor dw, Tensor dpre, Tensor x, Tensor w) {
-  matmul(ctx, dw, dpre, x, {.transpose_a = true, .accumulate = true});
-  matmul(ctx, dx, dpre, w, {.accumulate = true});
-}
-
 }  // namespace xlstm::XL_CPU

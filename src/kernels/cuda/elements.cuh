@@ -62,23 +62,46 @@ XL_DEVICE void load_floats(float (&x)[W], const float* p) {
     }
   }
 }
+
+// W elements in the registers that they need in memory; read as floats.
+template <class T, int W>
+struct Packed;
+template <int W>
+struct Packed<float, W> {
+  float x[W];
+  XL_DEVICE void load(const float* p) { load_floats<W>(x, p); }
+  XL_DEVICE float operator[](int i) const { return x[i]; }
+};
+template <>
+struct Packed<bf16, 1> {
+  bf16 x;
+  XL_DEVICE void load(const bf16* p) { x = global_load(p); }
+  XL_DEVICE float operator[](int) const { return to_float(x); }
+};
+template <>
+struct alignas(8) Packed<bf16, 4> {
+  std::uint32_t w[2];
+  XL_DEVICE void load(const bf16* p) { *this = global_load(reinterpret_cast<const Packed*>(p)); }
+  XL_DEVICE float operator[](int i) const { return i % 2 == 0 ? low_half(w[i / 2]) : high_half(w[i / 2]); }
+};
+template <int W>
+struct Packed<bf16, W> {
+  Words4 four[W / 8];
+  XL_DEVICE void load(const bf16* p) {
+    XL_UNROLL
+    for (int i = 0; i < W / 8; ++i) four[i] = global_load(reinterpret_cast<const Words4*>(p) + i);
+  }
+  XL_DEVICE float operator[](int i) const {
+    const std::uint32_t word = four[i / 8].w[i % 8 / 2];
+    return i % 2 == 0 ? low_half(word) : high_half(word);
+  }
+};
 template <int W>
 XL_DEVICE void load_floats(float (&x)[W], const bf16* p) {
-  if constexpr (W == 1) {
-    x[0] = to_float(global_load(p));
-  } else if constexpr (W == 4) {
-    struct alignas(8) Two {
-      std::uint32_t w[2];
-    };
-    const Two two = global_load(reinterpret_cast<const Two*>(p));
-    for (int j = 0; j < 2; ++j) x[2 * j] = low_half(two.w[j]), x[2 * j + 1] = high_half(two.w[j]);
-  } else {
-    XL_UNROLL
-    for (int i = 0; i < W; i += 8) {
-      const Words4 four = global_load(reinterpret_cast<const Words4*>(p + i));
-      for (int j = 0; j < 4; ++j) x[i + 2 * j] = low_half(four.w[j]), x[i + 2 * j + 1] = high_half(four.w[j]);
-    }
-  }
+  Packed<bf16, W> packed;
+  packed.load(p);
+  XL_UNROLL
+  for (int i = 0; i < W; ++i) x[i] = packed[i];
 }
 // store(i, four of x from i on)
 template <int W, class F>
@@ -142,6 +165,19 @@ XL_DEVICE float warp_sum(float x) {
 XL_DEVICE double warp_sum(double x) {
   for (int mask = 16; mask > 0; mask /= 2) x += shuffle_xor(x, mask);
   return x;
+}
+// Lane l gets the sum over lanes of x[l]: halves change hands, so 31 shuffles do what 160 would. A recursion, because
+// x would leave the registers if the compiler did not unroll a loop over masks.
+template <int kMask = 16>
+XL_DEVICE float transposed_warp_sum(float (&x)[32]) {
+  const bool upper = (lane_index() & kMask) != 0;
+  XL_UNROLL
+  for (int i = 0; i < kMask; ++i) {
+    const float keep = upper ? x[i + kMask] : x[i], give = upper ? x[i] : x[i + kMask];
+    x[i] = keep + shuffle_xor(give, kMask);
+  }
+  if constexpr (kMask > 1) return transposed_warp_sum<kMask / 2>(x);
+  return x[0];
 }
 XL_DEVICE float warp_max(float x) {
   for (int mask = 16; mask > 0; mask /= 2) {

@@ -41,10 +41,10 @@ struct Team {
 
 // x becomes the team's sum, in every thread. All threads of the CTA call it, and every call has another `turn` than the
 // one before: two sets of slots, so that one barrier is enough.
-constexpr int kTeamSumBytes = 2 * kTeamWarps * 2 * 4;
+constexpr int kTeamSumBytes = 2 * kTeamWarps * 32 * 4;
 template <int N>
 XL_DEVICE void team_sums(float (&x)[N], int warps, int turn) {
-  static_assert(N <= 2);
+  static_assert(N <= 32);
   XL_UNROLL
   for (int n = 0; n < N; ++n) x[n] = warp_sum(x[n]);
   if (warps == 1) return;
@@ -56,6 +56,17 @@ XL_DEVICE void team_sums(float (&x)[N], int warps, int turn) {
   const int first = warp_index() / warps * warps;
   XL_UNROLL
   for (int n = 0; n < N; ++n) x[n] = shared_column_sum(slot(first, n), warps, N);
+}
+
+// The same for one x per lane, summed up over the team's warps; the team's first warp has the result.
+XL_DEVICE float team_lane_sum(float x, int warps, int turn) {
+  if (warps == 1) return x;
+  const std::uint32_t slots = shared_begin() + static_cast<std::uint32_t>(turn % 2) * (kTeamSumBytes / 2) +
+                              static_cast<std::uint32_t>(lane_index()) * kFloat;
+  const auto slot = [&](int warp) { return slots + static_cast<std::uint32_t>(warp) * 32 * kFloat; };
+  shared_store(slot(warp_index()), x);
+  sync_cta();
+  return warp_index() % warps == 0 ? shared_column_sum(slot(warp_index()), warps, 32) : 0.f;
 }
 
 // partials[column] = sum over the teams of the CTA, from each thread's sums.
