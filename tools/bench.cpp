@@ -70,6 +70,7 @@ struct StepTimes {
 
 StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg, const Machine& machine) {
   check_precision(cfg.run, machine.device());
+  if (machine.gpu() && cfg.run.gemm_algorithms == GemmAlgorithms::timed) machine.gpu()->time_products(/*kept=*/"");
   const auto sizes = measure_training(cfg, machine.device(), machine.gpu());
   TrainArenas arenas(sizes, machine.gpu());
   StepTimes times;

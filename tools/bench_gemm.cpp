@@ -28,10 +28,29 @@ constexpr GemmShape kGpuShapes[] = {{"qkvo 2048", 6144, 2048},
                                     {"head 2048", 50304, 2048}};
 constexpr i64 kMostTokens = 1 << 18;  // with which the largest of these shapes still fit into memory
 
+// What was tried out for each product on a device, in the order of the library's proposals.
+void add_algorithms(BenchResult& r, Gpu& gpu) {
+  const std::string text = gpu.new_product_choices();
+  if (text.empty()) return;
+  const Json products = Json::parse(text).at("choices").back().at("products");
+  r.json["algorithms"] = products;
+  r.text += fmt::format("\nms of each algorithm that was proposed (*: taken)\n{:>8}{:>8}{:>8}\n", "M", "N", "K");
+  for (const Json& p : products) {
+    r.text += fmt::format("{:>8}{:>8}{:>8} ", p.at("m").get<i64>(), p.at("n").get<i64>(), p.at("k").get<i64>());
+    for (std::size_t i = 0; i < p.at("proposals").size(); ++i) {
+      const Json& seconds = p.at("proposals")[i].at("seconds");
+      r.text += fmt::format(" {}{}", seconds.is_null() ? "-" : fmt::format("{:.3f}", 1e3 * seconds.get<double>()),
+                            i == p.at("taken").get<std::size_t>() ? "*" : "");
+    }
+    r.text += "\n";
+  }
+}
+
 BenchResult bench_gemm(const BenchOutput& o, const BenchMachineOptions& options, i64 tokens) {
   set_threads(static_cast<int>(o.threads));
   Machine machine = options.machine();
   const bool gpu = machine.gpu() != nullptr;
+  if (gpu) machine.gpu()->time_products(/*kept=*/"");
   const DType type = options.type(machine);
   BenchRig bench(std::move(machine), type, i64{gpu ? 12 : 4} << 30);
   const i64 head_rows = gpu ? 8192 : 1024;  // logits come in chunks
@@ -68,6 +87,7 @@ BenchResult bench_gemm(const BenchOutput& o, const BenchMachineOptions& options,
     r.text += fmt::format("{:<16}{:>8}{:>8}{:>12.0f}{:>12.0f}{:>12.0f}\n", s.use, s.out, s.in, forward / 1e9, dx / 1e9,
                           weights / 1e9);
   }
+  if (gpu) add_algorithms(r, *bench.machine().gpu());
   return r;
 }
 

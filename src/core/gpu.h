@@ -44,6 +44,11 @@ class Gpu {
   virtual std::byte* allocate(i64 bytes) = 0;  // zeroed, 256-byte aligned
   virtual void release(std::byte* data) noexcept = 0;
 
+  // Locks host memory in its place, so that copies between it and the device take no detour; false where that is
+  // refused. Unlocked before it is given back.
+  virtual bool pin(std::byte* /*host*/, i64 /*bytes*/) { return false; }
+  virtual void unpin(std::byte* /*host*/) noexcept {}
+
   // In the stream's order; host memory may be used again when they return.
   virtual void copy_in(std::byte* device, const void* host, i64 bytes) = 0;
   virtual void copy_out(void* host, const std::byte* device, i64 bytes) = 0;
@@ -62,6 +67,14 @@ class Gpu {
   // Does what `work` does. Where it can, it records the launches once and repeats them while `key` stays the same: so
   // all else that `work` launches must be the same from call to call.
   virtual void repeat(double key, const std::function<void()>& work) = 0;
+
+  // A matrix product gets the algorithm that the library proposes first. From this call on it gets the fastest of the
+  // library's proposals, which are timed when it first comes up. `kept` is what an earlier process of this run got from
+  // new_product_choices(), or "": its choices are taken over. The answer names the devices and versions that they were
+  // made for if these are others; "" otherwise.
+  virtual std::string time_products(const std::string& /*kept*/) { return ""; }
+  // All choices as text, if there are some since the last call; "" otherwise.
+  virtual std::string new_product_choices() { return ""; }
 
   // What ops share for the time of one call each: partial sums, and the matrix library's own memory.
   std::byte* workspace = nullptr;

@@ -28,7 +28,14 @@ Buffer::Buffer(i64 bytes, Gpu* gpu) : bytes_(bytes), gpu_(gpu) {
   data_ = static_cast<std::byte*>(p);
 }
 
+bool Buffer::pin(Gpu& gpu) {
+  XL_CHECK(!gpu_ && !pinned_for_, "only host memory can be pinned, and only once");
+  if (data_ && gpu.pin(data_, bytes_)) pinned_for_ = &gpu;
+  return pinned_for_ != nullptr;
+}
+
 Buffer::~Buffer() {
+  if (pinned_for_) pinned_for_->unpin(data_);
   if (data_ && gpu_)
     gpu_->release(data_);
   else if (data_)

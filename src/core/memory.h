@@ -16,13 +16,20 @@ class Buffer {
   explicit Buffer(i64 bytes, Gpu* gpu = nullptr);
   ~Buffer();
   Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)), gpu_(other.gpu_) {}
+      : data_(std::exchange(other.data_, nullptr)),
+        bytes_(std::exchange(other.bytes_, 0)),
+        gpu_(other.gpu_),
+        pinned_for_(std::exchange(other.pinned_for_, nullptr)) {}
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(gpu_, other.gpu_);
+    std::swap(pinned_for_, other.pinned_for_);
     return *this;
   }
+
+  // Host memory alone: locked for `gpu`, which outlives the buffer; false where that is refused.
+  bool pin(Gpu& gpu);
 
   std::byte* data() const { return data_; }
   i64 bytes() const { return bytes_; }
@@ -32,6 +39,7 @@ class Buffer {
   std::byte* data_ = nullptr;
   i64 bytes_ = 0;
   Gpu* gpu_ = nullptr;  // outlives the buffer
+  Gpu* pinned_for_ = nullptr;
 };
 
 i64 peak_resident_bytes();     // of this process, so far

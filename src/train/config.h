@@ -19,6 +19,9 @@ constexpr auto names_of(Packing) { return std::array{"concat"}; }
 enum class Reduction : std::uint8_t { exact, fast };
 constexpr auto names_of(Reduction) { return std::array{"exact", "fast"}; }
 
+enum class GemmAlgorithms : std::uint8_t { timed, heuristic };
+constexpr auto names_of(GemmAlgorithms) { return std::array{"timed", "heuristic"}; }
+
 struct RunConfig {
   std::string name = "xlstm";
   i64 seed = 1;
@@ -27,7 +30,8 @@ struct RunConfig {
   CellKernel cell_kernel = CellKernel::automatic;  // on a GPU
   i64 threads = 0;                                 // 0 = every usable core
   Check check = Check::none;
-  bool cuda_graph = false;  // on a GPU: a step is recorded once and repeated
+  bool cuda_graph = false;                                 // on a GPU: a step is recorded once and repeated
+  GemmAlgorithms gemm_algorithms = GemmAlgorithms::timed;  // on a GPU
 };
 void visit(auto& v, RunConfig& c) {
   v("name", c.name);
@@ -38,6 +42,7 @@ void visit(auto& v, RunConfig& c) {
   v("threads", c.threads);
   v("check", c.check);
   v("cuda_graph", c.cuda_graph);
+  v("gemm_algorithms", c.gemm_algorithms);
 }
 
 struct DataConfig {

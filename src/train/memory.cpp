@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "core/log.h"
+#include "core/text.h"
 #include "train/checkpoint_writer.h"
 #include "train/machine.h"
 #include "train/step.h"
@@ -49,6 +51,9 @@ TrainArenas::TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu)
     // An empty arena still needs an address: without one it would be a measuring arena.
     const ArenaSize& size = sizes.at(i);
     buffers_.emplace_back(std::max<i64>(size.bytes, 1), size.device == Device::cuda ? gpu : nullptr);
+    if (gpu && size.device == Device::cpu && !buffers_.back().pin(*gpu))
+      log_info("{} of host memory for the {} cannot be pinned: copies from the GPU take a detour",
+               human_bytes(size.bytes), size.name);
     *arenas[i] = Arena(size.name, buffers_.back().data(), size.bytes, size.device);
   }
 }

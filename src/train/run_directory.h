@@ -20,6 +20,9 @@ class RunDirectory {
   fs::path checkpoints() const { return path_ / "checkpoints"; }
   fs::path metrics() const { return path_ / "metrics.jsonl"; }
   fs::path tokenizer() const { return path_ / "tokenizer.model"; }
+  fs::path gemm_algorithms() const {
+    return path_ / "gemm_algorithms.json";
+  }  // of matrix products, as a GPU chose them
 
   void keep_config(const TrainConfig& cfg) const;  // as the first start resolved it
   void add_environment(const std::vector<std::string>& command_line,

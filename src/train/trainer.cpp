@@ -70,6 +70,8 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
               arenas_.snapshot),
       flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)) {
   const std::string resumed = resume();
+  if (cfg_.run.gemm_algorithms == GemmAlgorithms::timed && machine_.gpu())
+    gemm_algorithms_.emplace(*machine_.gpu(), dir_.gemm_algorithms());
   loader_ = open_train_loader();
   dir_.keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
   dir_.keep_config(cfg_);
@@ -180,6 +182,7 @@ StepRecord Trainer::train_one() {
   const double lr = learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps);
   ctx_.step = at_.step + 1;
   const StepResult result = step_.run(batch_, lr, at_.updates + 1);
+  if (gemm_algorithms_) gemm_algorithms_->keep();
 
   ++at_.step;
   at_.updates += result.applied;
@@ -211,6 +214,7 @@ void Trainer::evaluate() {
     const auto e = xlstm::evaluate(pass, *validation_data_,
                                    {.windows = cfg_.eval.batches * cfg_.train.micro_batch_size,
                                     .stop = [] { return StopSignal::received() != nullptr; }});
+    if (gemm_algorithms_) gemm_algorithms_->keep();
     if (e) log_->evaluation(at_.step, e->loss, e->tokens);
   } catch (const UserError& e) {
     log_error("step {}: no validation loss: {}; training goes on", at_.step, e.what());

@@ -5,6 +5,7 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "train/checkpoint_writer.h"
+#include "train/kept_algorithms.h"
 #include "train/machine.h"
 #include "train/memory.h"
 #include "train/run_directory.h"
@@ -68,6 +69,7 @@ class Trainer {
   std::unique_ptr<RunLog> log_;
   double flops_per_token_;
   TokenBatch batch_;
+  std::optional<KeptAlgorithms> gemm_algorithms_;
 };
 
 }  // namespace xlstm

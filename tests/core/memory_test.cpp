@@ -6,6 +6,7 @@
 #include "core/context.h"
 #include "core/params.h"
 #include "tests/core/support.h"
+#include "tests/support/fake_gpu.h"
 
 namespace xlstm {
 namespace {
@@ -153,6 +154,48 @@ TEST(Memory, TooMuchIsTheUsersToMend) {
   EXPECT_THAT(error_of([] { Buffer buffer(i64{1} << 60); }), HasSubstr("memory"));
   EXPECT_GT(peak_resident_bytes(), 1 << 20);
   EXPECT_GT(available_memory_bytes(), 1 << 20);
+}
+
+// Locks one range at a time.
+struct PinningGpu : test::FakeGpu {
+  bool pin(std::byte* host, i64 bytes) override {
+    if (grants) pinned = {host, bytes};
+    return grants;
+  }
+  void unpin(std::byte* host) noexcept override {
+    EXPECT_EQ(host, pinned.first);
+    *host = std::byte{1};  // still there
+    pinned = {};
+    ++unpinned;
+  }
+  bool grants = true;
+  std::pair<std::byte*, i64> pinned{};
+  int unpinned = 0;
+};
+
+TEST(Memory, PinnedMemoryIsUnlockedBeforeItGoes) {
+  PinningGpu gpu;
+  {
+    Buffer buffer(5000);
+    EXPECT_TRUE(buffer.pin(gpu));
+    EXPECT_EQ(gpu.pinned, std::pair(buffer.data(), i64{5000}));
+    Buffer moved = std::move(buffer), assigned;
+    assigned = std::move(moved);
+    EXPECT_EQ(gpu.unpinned, 0);
+    EXPECT_EQ(gpu.pinned.first, assigned.data());
+  }
+  EXPECT_EQ(gpu.unpinned, 1);
+}
+
+TEST(Memory, MemoryThatIsNotPinnedIsMemoryStill) {
+  PinningGpu gpu;
+  gpu.grants = false;
+  {
+    Buffer buffer(5000);
+    EXPECT_FALSE(buffer.pin(gpu));
+    buffer.data()[4999] = std::byte{1};
+  }
+  EXPECT_EQ(gpu.unpinned, 0);
 }
 
 TEST(Check, SaysWhereAndWhat) {

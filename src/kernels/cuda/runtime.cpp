@@ -3,6 +3,10 @@
 #include <fmt/core.h>
 #include <nvtx3/nvToolsExt.h>
 
+#include <cstring>
+#include <utility>
+
+#include "core/log.h"
 #include "core/text.h"
 
 namespace xlstm {
@@ -32,6 +36,8 @@ void check_cublas(cublasStatus_t status, const char* what) {
 
 namespace {
 
+constexpr i64 kStagingBytes = i64{8} << 20;
+
 std::string version(int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
 
 GpuInfo describe(int ordinal) {
@@ -58,22 +64,53 @@ GpuInfo describe(int ordinal) {
 
 }  // namespace
 
-CudaGpu::CudaGpu(int ordinal) : info_(describe(ordinal)) {
+CudaGpu::CudaGpu(int ordinal)
+    : info_(describe(ordinal)),
+      products_{.plans = {}, .choices = {info_.name, fmt::format("cuBLASLt {}", cublasLtGetVersion())}} {
   check_cuda(cudaSetDevice(ordinal), "opening the GPU");
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   check_cublas(cublasLtCreate(&blas_), "opening the library");
   workspace = allocate(kWorkspaceBytes);
+  void* staging = nullptr;
+  if (cudaHostAlloc(&staging, kStagingBytes, cudaHostAllocDefault) != cudaSuccess) {
+    cudaGetLastError();
+    log_info("the system grants no pinned memory: small copies to and from the GPU take a detour");
+  }
+  staging_ = static_cast<std::byte*>(staging);
 }
 
 CudaGpu::~CudaGpu() {
   if (graph_) cudaGraphExecDestroy(graph_);
-  for (auto& [key, plan] : plans) {
-    cublasLtMatmulDescDestroy(plan.operation);
-    for (const auto layout : {plan.a, plan.b, plan.c, plan.z}) cublasLtMatrixLayoutDestroy(layout);
-  }
+  forget_plans();
+  if (staging_) cudaFreeHost(staging_);
   if (workspace) cudaFree(workspace);
   if (blas_) cublasLtDestroy(blas_);
   if (stream_) cudaStreamDestroy(stream_);
+}
+
+void CudaGpu::forget_plans() {
+  for (auto& [key, plan] : products_.plans) {
+    cublasLtMatmulDescDestroy(plan.operation);
+    for (const auto layout : {plan.a, plan.b, plan.c, plan.z}) cublasLtMatrixLayoutDestroy(layout);
+  }
+  products_.plans.clear();
+}
+
+std::string CudaGpu::time_products(const std::string& kept) {
+  std::string elsewhere = kept.empty() ? "" : products_.choices.take(kept);
+  forget_plans();
+  products_.timed = true;
+  return elsewhere;
+}
+
+std::string CudaGpu::new_product_choices() {
+  return std::exchange(products_.changed, false) ? products_.choices.text() : "";
+}
+
+bool CudaGpu::recording() const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check_cuda(cudaStreamIsCapturing(stream_, &status), "asking whether a step is recorded");
+  return status != cudaStreamCaptureStatusNone;
 }
 
 i64 CudaGpu::available_bytes() const {
@@ -95,15 +132,42 @@ void CudaGpu::release(std::byte* data) noexcept {
   cudaFree(data);
 }
 
+bool CudaGpu::pin(std::byte* host, i64 bytes) {
+  if (cudaHostRegister(host, static_cast<std::size_t>(bytes), cudaHostRegisterDefault) == cudaSuccess) return true;
+  cudaGetLastError();  // not to be found by the next launch
+  return false;
+}
+
+void CudaGpu::unpin(std::byte* host) noexcept {
+  cudaStreamSynchronize(stream_);
+  cudaHostUnregister(host);
+}
+
+// A place for a small copy that nothing under way uses; null where the copy has to go by itself.
+std::byte* CudaGpu::stage(i64 bytes) {
+  if (!staging_ || bytes > kStagingBytes) return nullptr;
+  if (staged_ + bytes > kStagingBytes) synchronize();
+  constexpr i64 kAlignment = 256;
+  return staging_ + std::exchange(staged_, staged_ + (bytes + kAlignment - 1) / kAlignment * kAlignment);
+}
+
 void CudaGpu::copy_in(std::byte* device, const void* host, i64 bytes) {
-  check_cuda(cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_), "copy");
-  // Pageable memory has been read when the call returns; pinned memory has not.
-  check_cuda(cudaStreamSynchronize(stream_), "copy to the GPU");
+  const auto size = static_cast<std::size_t>(bytes);
+  if (std::byte* const staged = stage(bytes)) {
+    std::memcpy(staged, host, size);
+    return check_cuda(cudaMemcpyAsync(device, staged, size, cudaMemcpyHostToDevice, stream_), "copy to the GPU");
+  }
+  check_cuda(cudaMemcpyAsync(device, host, size, cudaMemcpyHostToDevice, stream_), "copy to the GPU");
+  synchronize();  // pageable memory has been read by now; pinned memory has not
 }
 
 void CudaGpu::copy_out(void* host, const std::byte* device, i64 bytes) {
-  check_cuda(cudaMemcpyAsync(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, stream_), "copy");
-  check_cuda(cudaStreamSynchronize(stream_), "copy from the GPU");
+  const auto size = static_cast<std::size_t>(bytes);
+  std::byte* const staged = stage(bytes);
+  check_cuda(cudaMemcpyAsync(staged ? staged : host, device, size, cudaMemcpyDeviceToHost, stream_),
+             "copy from the GPU");
+  synchronize();
+  if (staged) std::memcpy(host, staged, size);
 }
 
 double CudaGpu::seconds_of(const std::function<void()>& work) {
@@ -150,7 +214,10 @@ void CudaGpu::repeat(double key, const std::function<void()>& work) {
   check_cuda(cudaGraphLaunch(graph_, stream_), "repeating a step");
 }
 
-void CudaGpu::synchronize() { check_cuda(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
+void CudaGpu::synchronize() {
+  check_cuda(cudaStreamSynchronize(stream_), "waiting for the GPU");
+  staged_ = 0;
+}
 
 std::unique_ptr<Gpu> open_gpu(int ordinal) { return std::make_unique<CudaGpu>(ordinal); }
 

@@ -6,19 +6,11 @@
 
 #include "core/gpu.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/product_choice.h"
 
 namespace xlstm {
 
-// What a product looks like to the matrix library. Equal ones get the same algorithm.
-struct ProductKey {
-  i64 m, n, k, lda, ldb, ldc, ldz;
-  int type_in, type_out;
-  bool transpose_a, transpose_b;
-  bool plus_z;                                             // c = z + a b, with z being c where it accumulates
-  int alignment_a, alignment_b, alignment_c, alignment_z;  // of the addresses, in bytes, at most 256
-  auto operator<=>(const ProductKey&) const = default;     // NOLINT(modernize-use-nullptr): a fault of the check
-};
-
+// A product as the library is asked for it.
 struct ProductPlan {
   cublasLtMatmulDesc_t operation = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, z = nullptr;
@@ -36,6 +28,8 @@ class CudaGpu final : public Gpu {
   i64 available_bytes() const override;
   std::byte* allocate(i64 bytes) override;
   void release(std::byte* data) noexcept override;
+  bool pin(std::byte* host, i64 bytes) override;
+  void unpin(std::byte* host) noexcept override;
   void copy_in(std::byte* device, const void* host, i64 bytes) override;
   void copy_out(void* host, const std::byte* device, i64 bytes) override;
   void synchronize() override;
@@ -45,16 +39,32 @@ class CudaGpu final : public Gpu {
   void end_range() override;
   void repeat(double key, const std::function<void()>& work) override;
 
+  std::string time_products(const std::string& kept) override;
+  std::string new_product_choices() override;
+
   cublasLtHandle_t blas() const { return blas_; }
-  std::map<ProductKey, ProductPlan> plans;  // kept by matmul.cpp
+  bool recording() const;  // launches go into a graph and nothing runs
+
+  struct Products {  // what matmul.cpp keeps
+    std::map<ProductKey, ProductPlan> plans;
+    ProductChoices choices;
+    bool timed = false, changed = false;
+  };
+  Products& products() { return products_; }
 
  private:
+  void forget_plans();
+  std::byte* stage(i64 bytes);
+
   GpuInfo info_;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;
   cudaGraphExec_t graph_ = nullptr;  // of what repeat() was given last
   double graph_key_ = 0;
   int repetitions_ = 0;
+  Products products_;
+  std::byte* staging_ = nullptr;  // pinned host memory that small copies go through, in turn
+  i64 staged_ = 0;                // of its bytes, since the stream was last waited for
 };
 
 // Oldest device that the kernels are compiled for.
