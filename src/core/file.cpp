@@ -25,6 +25,7 @@ bool allowed(const char* call) {
 UserError system_error(std::string_view doing, const fs::path& path) {
   const char* hint = errno == ENOSPC || errno == EDQUOT ? " (free some space, or write elsewhere)"
                      : errno == EFBIG                   ? " (raise 'ulimit -f')"
+                     : errno == EMFILE                  ? " (raise the limit of open files, 'ulimit -Hn')"
                                                         : "";
   return user_error("cannot {} {}: {}{}", doing, path.string(), std::strerror(errno), hint);
 }

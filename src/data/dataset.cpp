@@ -1,5 +1,7 @@
 #include "data/dataset.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 
 #include "core/hash.h"
@@ -19,6 +21,17 @@ std::unique_ptr<InputFile> open_checked(const fs::path& path, i64 expected_bytes
         path.string(), found < expected_bytes ? "cut off" : "too long", expected_bytes, found,
         path.parent_path().string());
   return file;
+}
+
+// Every shard stays open, so that a data set that is replaced meanwhile stays the same.
+void check_open_files(const fs::path& folder, std::size_t shards) {
+  constexpr rlim_t kOthers = 16;  // files that a process has open besides
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || shards + kOthers <= limit.rlim_cur) return;
+  throw user_error(
+      "{}: {} shards, each of which is kept open, but a process may have only {} files open here; raise that limit "
+      "('ulimit -Hn'), or build the data set with fewer, larger shards (--shard-tokens)",
+      folder.string(), shards, limit.rlim_cur);
 }
 
 // A file that was cut off since it was opened is the user's to mend, like damaged bytes.
@@ -129,6 +142,7 @@ Dataset Dataset::open(const fs::path& path, const std::string& part) {
   d.manifest_ = Manifest::load(d.folder_);
   d.fingerprint_ = d.manifest_.fingerprint();
   check_tokenizer(d.folder_, d.manifest_);
+  check_open_files(d.folder_, d.manifest_.shards.size());
   d.first_token_.push_back(0);
   for (const ShardInfo& shard : d.manifest_.shards) {
     d.shards_.push_back(open_checked(tokens_path(d.folder_, shard), shard.tokens * size_of(d.manifest_.token_type())));

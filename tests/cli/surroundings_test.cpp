@@ -72,6 +72,30 @@ TEST_F(Surroundings, MoreShardsThanFilesMayUsuallyBeOpen) {
   EXPECT_EQ(shell("ulimit -Sn 20 && $xlstm data info many > info"), 0);
 }
 
+TEST_F(Surroundings, MoreShardsThanFilesMayEverBeOpenAreRefusedWithTheRemedy) {
+  must_run({"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "many", "--shard-tokens", "300"});
+  const std::size_t shards = read_json(path("many/train/manifest.json")).at("shards").size();
+  EXPECT_EQ(shell(fmt::format("ulimit -n {} && $xlstm data info many > info 2> said", shards + 8)), 2);
+  const std::string said = read_file(path("said"));
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  EXPECT_THAT(said, testing::AllOf(HasSubstr("error: "), HasSubstr(fmt::format("only {} files open", shards + 8)),
+                                   HasSubstr("ulimit -Hn"), HasSubstr("--shard-tokens")));
+}
+
+// Two data sets, each of which fits alone.
+TEST_F(Surroundings, AFileThatIsOneTooManyIsNamed) {
+  must_run({"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "many", "--shard-tokens", "300"});
+  const std::size_t shards = read_json(path("many/train/manifest.json")).at("shards").size();
+  const Ended whole = run(train("r", {"--set", "data.train=many", "--set", "data.validation=many/train"}));
+  EXPECT_EQ(whole.code, 0) << whole.err;
+  EXPECT_EQ(shell(fmt::format("ulimit -n {} && $xlstm train --config tiny.yaml --run s --set data.train=many "
+                              "--set data.validation=many/train 2> said",
+                              shards + 18)),
+            2);
+  EXPECT_THAT(read_file(path("said")),
+              testing::AllOf(HasSubstr("error: "), HasSubstr("many/train/shard_"), HasSubstr("ulimit -Hn")));
+}
+
 TEST_F(Surroundings, AnInterruptedBuildSaysHowToGoOn) {
   ASSERT_EQ(mkfifo(path("pipe.jsonl").c_str(), 0600), 0);
   for (const int signal : {SIGINT, SIGTERM}) {
