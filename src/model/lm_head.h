@@ -21,7 +21,7 @@ struct LmHead {
   void logits(Context& ctx, Tensor y, Tensor x) const;
 
  private:
-  i64 chunk_rows(i64 rows) const;
+  i64 chunk_rows(const Tensor& x) const;
   template <class F>
   void for_chunks(Context& ctx, const Tensor& x, F&& body) const;
 };

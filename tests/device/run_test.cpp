@@ -158,7 +158,7 @@ TEST(DeviceFaults, AValueThatIsNotFiniteIsTracedToItsOperation) {
     TrainStep(ctx, state, cfg).run(batch, 1e-3, 1);
     FAIL() << "nothing was found with " << down.name;
   } catch (const Error& e) {
-    EXPECT_THAT(e.what(), testing::AllOf(testing::HasSubstr("matmul, layer 1, step 7: wrote "),
+    EXPECT_THAT(e.what(), testing::AllOf(testing::HasSubstr("matmul_add, layer 1, step 7: wrote "),
                                          testing::HasSubstr("to row 0, column 0")));
   }
 }
