@@ -83,8 +83,12 @@ void update_ops(const OpTable& t, i64 parameters) {
 }
 
 // `name`: where the shape comes from.
-void cell_ops(const OpTable& t, const CellShape& shape, i64 tokens, i64 k, i64 v, const char* name) {
+void cell_ops(const OpTable& t, CellShape shape, i64 tokens, i64 k, i64 v, const std::string& name) {
   BenchRig& b = t.bench;
+  if (const Gpu* gpu = b.machine().gpu()) {
+    shape.shared_bytes = gpu->info().shared_bytes;
+    shape.architecture = gpu->info().architecture;
+  }
   const i64 rows = shape.sequences * tokens, h = shape.heads;
   const auto inputs = [&] {
     return CellInputs{
@@ -123,17 +127,24 @@ void gpu_sections(const OpTable& t, const std::function<void(const std::function
   section([&] { dense_ops(t, 65536, 2048, 5504); });
   section([&] { vocabulary_ops(t, 8192, 2048, 50304); });
   section([&] { update_ops(t, 400'000'000); });
-  for (const bool normalize : {true, false}) {
-    section(
-        [&] { cell_ops(t, {.sequences = 8, .heads = 8, .normalize = normalize}, 8192, 256, 512, ", 8 x 8192, NH 8"); });
-    section(
-        [&] { cell_ops(t, {.sequences = 8, .heads = 4, .normalize = normalize}, 8192, 256, 512, ", 8 x 8192, NH 4"); });
-    section(
-        [&] { cell_ops(t, {.sequences = 1, .heads = 4, .normalize = normalize}, 8192, 256, 512, ", 1 x 8192, NH 4"); });
-    section([&] {
-      cell_ops(t, {.sequences = 8, .heads = 16, .normalize = normalize}, 8192, 128, 256, ", 8 x 8192, NH 16");
-    });
-  }
+  struct Published {
+    CellShape shape;
+    i64 k, v;
+    const char* name;
+  };
+  const Published shapes[] = {{{.sequences = 8, .heads = 8}, 256, 512, ", 8 x 8192, NH 8"},
+                              {{.sequences = 8, .heads = 4}, 256, 512, ", 8 x 8192, NH 4"},
+                              {{.sequences = 1, .heads = 4}, 256, 512, ", 1 x 8192, NH 4"},
+                              {{.sequences = 8, .heads = 16}, 128, 256, ", 8 x 8192, NH 16"}};
+  const auto cells = [&](Published p, bool normalize, CellKernel kernel, const char* which) {
+    p.shape.normalize = normalize;
+    p.shape.kernel = kernel;
+    section([&] { cell_ops(t, p.shape, 8192, p.k, p.v, std::string(p.name) + which); });
+  };
+  for (const Published& p : shapes)
+    for (const bool normalize : {true, false}) cells(p, normalize, CellKernel::automatic, "");
+  if (t.bench.machine().gpu()->info().architecture == kHopperArchitecture)
+    for (const Published& p : shapes) cells(p, /*normalize=*/true, CellKernel::portable, ", portable");
 }
 
 BenchResult bench_ops(const BenchOutput& o, const BenchMachineOptions& options) {

@@ -4,6 +4,8 @@
 
 #include "core/context.h"
 #if defined(__CUDACC__)
+#include <map>
+
 #include "kernels/cuda/check.h"
 #else
 #include "kernels/cuda/emulator/gpu.h"
@@ -18,6 +20,17 @@ struct LaunchShape {
   int cluster = 1;       // CTAs, along x
 };
 
+#if defined(__CUDACC__)
+// What is beyond 48 KiB a kernel has to ask for, once.
+inline void allow_shared_memory(const void* kernel, int bytes) {
+  constexpr int kWithoutAsking = 48 << 10;
+  static std::map<const void*, int> allowed;
+  if (bytes <= kWithoutAsking || allowed[kernel] >= bytes) return;
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
+  allowed[kernel] = bytes;
+}
+#endif
+
 // An empty grid is no launch.
 template <class... P>
 void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::type_identity_t<P>... arguments) {
@@ -27,10 +40,7 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
   XL_CHECK(shape.shared_bytes <= ctx.gpu->info().shared_bytes, "{} bytes of shared memory, the device has {}",
            shape.shared_bytes, ctx.gpu->info().shared_bytes);
 #if defined(__CUDACC__)
-  constexpr int kWithoutAsking = 48 << 10;
-  if (shape.shared_bytes > kWithoutAsking)
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes),
-               "shared memory");
+  allow_shared_memory(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
