@@ -2,17 +2,28 @@
 # kill -9 at random moments: a run with frequent saves is killed and started again, over and over; in the end its weights
 # and losses must be those of a run that nobody disturbed, to the bit.
 #
-# Usage: scripts/kill_test.sh [KILLS] [SEED]      [200, 1]; 200 take about two minutes
+# Usage: scripts/kill_test.sh [KILLS] [SEED] [RANKS]      [200, 1, 1]; 200 take about two minutes
+# With several ranks, one of them is killed, at random; the whole job must end within TIMEOUT seconds, and goes on with
+# another number of ranks, up to RANKS.
 # XLSTM_PROGRAM names the program [build/xlstm].
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 kills=${1:-200}
 RANDOM=${2:-1}
+ranks=${3:-1}
+readonly TIMEOUT=20
 program=$(realpath "${XLSTM_PROGRAM:-$here/build/xlstm}")
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+
+# Several ranks: weights enough that each has its share of them; the reference has one rank.
+width=32
+((ranks > 1)) && width=128
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+# Nobody is asked politely: the ranks that are left have nothing to save.
+mpi() { exec mpirun --oversubscribe --mca odls_base_sigkill_timeout 0 "$@"; }
 
 # Long enough that no life of a process is likely to see the end of it before the last kill.
 steps=$((kills * 4 + 8))
@@ -26,12 +37,13 @@ cat > config.yaml <<YAML
 run: {name: killed, threads: 1}
 model:
   vocab_size: 300
-  embedding_dim: 32
+  embedding_dim: $width
   num_blocks: 1
   mixer: {num_heads: 2, chunk_size: 8}
   ffn: {round_up_to: 16}
 data: {train: data, validation: data}
-train: {steps: $steps, batch_size: 4, micro_batch_size: 2, context_length: 16}
+train: {steps: $steps, batch_size: 4, micro_batch_size: 1, context_length: 16}
+parallel: {timeout: $TIMEOUT}
 schedule: {warmup_steps: 2}
 checkpoint: {every: 1, keep: 2}
 eval: {every: 7, batches: 1}
@@ -62,12 +74,23 @@ check() {
 damaged=0
 while ((done_kills < kills)); do
   lives=$((lives + 1))
-  "$program" train --config config.yaml --run run 2>> run.log &
-  life=$!
-  sleep "0.$(printf %03d $((20 + RANDOM % 700)))"
-  if kill -9 "$life" 2> /dev/null; then
+  if ((ranks == 1)); then
+    "$program" train --config config.yaml --run run 2>> run.log &
+    life=$! victim=$life
+    sleep "0.$(printf %03d $((20 + RANDOM % 700)))"
+  else
+    now=$((1 << (RANDOM % 8)))
+    ((now > ranks || now == 1)) && now=$ranks
+    (mpi -np "$now" "$program" train --config config.yaml --run run) > /dev/null 2>> run.log &
+    life=$!
+    sleep "1.$(printf %03d $((RANDOM % 900)))"
+    victim=$(pgrep -P "$life" -f "^$program" | shuf -n 1 --random-source=<(yes "$lives") || true)
+  fi
+  begin=$SECONDS
+  if [[ -n "$victim" ]] && kill -9 "$victim" 2> /dev/null; then
     wait "$life" 2> /dev/null && code=0 || code=$?
-    if ((code == 137)); then
+    ((SECONDS - begin <= TIMEOUT)) || { echo "FAILED: the job took $((SECONDS - begin)) s to end"; exit 1; }
+    if ((code == 137 || (ranks > 1 && code != 0))); then
       done_kills=$((done_kills + 1))
       # Nothing with the name of a checkpoint may be anything but whole.
       if [[ -n "$(ls -d run/checkpoints/step_* 2> /dev/null | grep -v tmp)" ]]; then

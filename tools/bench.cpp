@@ -5,10 +5,12 @@
 
 #include "core/memory.h"
 #include "core/parallel.h"
-#include "core/random.h"
 #include "core/text.h"
 #include "model/flops.h"
 #include "model/init.h"
+#include "tools/bench_ranks.h"
+#include "tools/ranks.h"
+#include "train/agreement.h"
 #include "train/hardware.h"
 #include "train/step.h"
 
@@ -41,23 +43,6 @@ struct StepOptions {
   BenchOutput out;
 };
 
-TokenBatch random_batch(const TrainConfig& cfg) {
-  TokenBatch batch;
-  batch.sequences = cfg.train.batch_size;
-  batch.length = cfg.train.context_length;
-  const auto n = static_cast<std::size_t>(cfg.tokens_per_step());
-  const RandomStream random(1, RandomUse::bench);
-  const auto token = [&](std::size_t i) {
-    return static_cast<std::int32_t>(random.bits(i) % static_cast<std::uint64_t>(cfg.model.vocab_size));
-  };
-  for (std::size_t i = 0; i < n; ++i) {
-    batch.ids.push_back(token(i));
-    batch.targets.push_back(token(i + 1));
-    batch.starts.push_back(i % static_cast<std::size_t>(batch.length) == 0);
-  }
-  return batch;
-}
-
 struct StepTimes {
   std::vector<double> seconds;
   Profile profile;
@@ -80,7 +65,7 @@ StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg, const Machine
   initialise(ctx, state.params, static_cast<std::uint64_t>(cfg.run.seed));
   state.round_parameters(ctx);
   TrainStep step(ctx, state, cfg);
-  const TokenBatch batch = random_batch(cfg);
+  const TokenBatch batch = random_batch(cfg, {});
   for (i64 i = 0; i < o.warmup + o.steps; ++i) {
     const Timer timer;
     step.run(batch, 1e-4, i + 1);
@@ -108,8 +93,22 @@ Json class_rows(const Profile& profile, i64 steps, double seconds_per_step, std:
   return rows;
 }
 
-BenchResult bench_step(const StepOptions& o) {
-  TrainConfig cfg = load_train_config(o.config, o.set);
+// Under mpirun.
+BenchResult bench_step_of_ranks(const StepOptions& o, const TrainConfig& cfg, Communicator& ranks) {
+  set_threads(threads_of_rank(ranks, o.out.threads > 0 ? o.out.threads : cfg.run.threads));
+  const Machine machine(cfg.run, ranks.local_rank());
+  BenchResult r = bench_ranks(cfg, o.steps, o.warmup, machine, ranks);
+  r.json["bench"] = "step";
+  r.json["config"] = write_config(cfg);
+  const Json& own = r.json[names_of(Reduction{})[static_cast<std::size_t>(cfg.parallel.reduction)]];
+  r.json["tokens_per_second"] = own["tokens_per_second"];
+  r.json["seconds_per_step"] = own["seconds_per_step"];
+  r.json["peak_bytes"] = peak_resident_bytes();
+  r.json["machine"] = describe_environment(machine.gpu());
+  return r;
+}
+
+BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
   set_threads(static_cast<int>(o.out.threads > 0 ? o.out.threads : cfg.run.threads));
   const Machine machine(cfg.run);
   StepTimes times = time_steps(o, cfg, machine);
@@ -151,8 +150,19 @@ void add_bench_step(CLI::App& bench) {
   cmd->add_option("--steps", o->steps, "Steps that are timed")->check(at_least(1, kMostSteps))->capture_default_str();
   cmd->add_option("--warmup", o->warmup, "Steps before them")->check(at_least(0, kMostSteps))->capture_default_str();
   o->out.add_to(*cmd);
-  cmd->footer("Example:\n  xlstm bench step --config bench/configs/small.yaml --save bench/results/step_small.json");
-  cmd->callback([o] { publish(bench_step(*o), o->out.json, o->out.save); });
+  cmd->footer(
+      "Example:\n  xlstm bench step --config bench/configs/small.yaml --save bench/results/step_small.json\n"
+      "Under mpirun: both reductions, and the same work per rank by one rank alone\n"
+      "  mpirun -np 2 xlstm bench step --config bench/configs/small.yaml --set train.batch_size=8");
+  cmd->callback([o] {
+    with_ranks([&](Communicator& ranks) {
+      TrainConfig cfg;
+      ranks.together("config", [&] { cfg = load_train_config(o->config, o->set); });
+      if (ranks.size() == 1) return publish(bench_step(*o, cfg), o->out.json, o->out.save);
+      const BenchResult r = bench_step_of_ranks(*o, cfg, ranks);
+      if (ranks.first()) publish(r, o->out.json, o->out.save);
+    });
+  });
 }
 
 void add_bench_command(CLI::App& app) {

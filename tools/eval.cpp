@@ -6,6 +6,8 @@
 #include "core/parallel.h"
 #include "data/tokenizer.h"
 #include "tools/commands.h"
+#include "tools/ranks.h"
+#include "train/agreement.h"
 #include "train/evaluate.h"
 
 namespace xlstm {
@@ -36,19 +38,28 @@ Dataset open_matching(const Options& o, const LoadedModel& model) {
   return data;
 }
 
-Result run_eval(const Options& o) {
-  set_threads(static_cast<int>(o.threads));
-  const LoadedModel loaded(o.checkpoint);
-  const Dataset data = open_matching(o, loaded);
+Result run_eval(const Options& o, Communicator& ranks) {
+  set_threads(threads_of_rank(ranks, o.threads));
+  std::unique_ptr<LoadedModel> model;
+  ranks.together("model",
+                 [&] { model = std::make_unique<LoadedModel>(o.checkpoint, std::nullopt, ranks.local_rank()); });
+  const LoadedModel& loaded = *model;
   const i64 length = o.context > 0 ? o.context : loaded.config().train.context_length;
-  check_window_fits(data, length);
   const i64 batch = o.batch > 0 ? o.batch : std::max<i64>(1, 4096 / length);
-  if (batch > kMostRows / length)
-    throw user_error("--batch {} x --context {}: at most {} tokens at once are possible", batch, length, kMostRows);
+  std::optional<Dataset> opened;
+  ranks.together("data", [&] {
+    opened.emplace(open_matching(o, loaded));
+    check_window_fits(*opened, length);
+    if (batch > kMostRows / length)
+      throw user_error("--batch {} x --context {}: at most {} tokens at once are possible", batch, length, kMostRows);
+  });
+  const Dataset& data = *opened;
+  if (ranks.size() > 1)
+    agree(ranks, {{"--checkpoint", fmt::format("step {}", loaded.step())}, {"--data", data.fingerprint()}});
 
   const Tokenizer tokenizer = Tokenizer::load(data.tokenizer_path());
   log_info("{}: step {}", loaded.folder().string(), loaded.step());
-  const EvaluationOptions options{.windows = o.windows, .token_bytes = tokenizer.token_bytes()};
+  const EvaluationOptions options{.windows = o.windows, .token_bytes = tokenizer.token_bytes(), .ranks = &ranks};
   return {
       .evaluation = evaluate(loaded, data, length, batch, options).value(), .step = loaded.step(), .context = length};
 }
@@ -65,8 +76,9 @@ Json loss_by_position(const std::vector<double>& loss) {
   return buckets;
 }
 
-void print_eval(const Options& o) {
-  const Result r = run_eval(o);
+void print_eval(const Options& o, Communicator& ranks) {
+  const Result r = run_eval(o, ranks);
+  if (!ranks.first()) return;
   const Json curve = loss_by_position(r.evaluation.loss_by_position);
   const double perplexity = std::exp(r.evaluation.loss);
   const Json json{{"loss", r.evaluation.loss},
@@ -104,7 +116,7 @@ void add_eval_command(CLI::App& app) {
   cmd->add_option("--threads", o->threads, "[every usable core]")->check(thread_count());
   cmd->add_flag("--json", o->json, "One JSON object");
   cmd->footer("Example:\n  xlstm eval --checkpoint runs/exp --data data/quickstart");
-  cmd->callback([o] { print_eval(*o); });
+  cmd->callback([o] { with_ranks([&](Communicator& ranks) { print_eval(*o, ranks); }); });
 }
 
 }  // namespace xlstm

@@ -1,6 +1,7 @@
 // xlstm train
-#include "dist/communicator.h"
 #include "tools/commands.h"
+#include "tools/ranks.h"
+#include "train/agreement.h"
 #include "train/trainer.h"
 
 namespace xlstm {
@@ -22,10 +23,13 @@ std::vector<std::string> command_line(const Options& o) {
   return words;
 }
 
-void train(const Options& o) {
-  const auto ranks = make_single_process_communicator();
-  const TrainConfig cfg = load_train_config(o.config, o.set);
-  Trainer trainer(o.run.empty() ? fs::path("runs") / cfg.run.name : fs::path(o.run), cfg, command_line(o));
+void train(const Options& o, Communicator& ranks) {
+  TrainConfig cfg;
+  ranks.together("config", [&] { cfg = load_train_config(o.config, o.set); });
+  const fs::path run = o.run.empty() ? fs::path("runs") / cfg.run.name : fs::path(o.run);
+  if (ranks.size() > 1)
+    agree(ranks, {{"--run", run.string()}, {"--stop-at", o.stop_at ? std::to_string(*o.stop_at) : "none"}});
+  Trainer trainer(run, cfg, command_line(o), &ranks);
   switch (trainer.run(o.stop_at)) {
     case RunOutcome::finished: return;
     case RunOutcome::stopped: throw ExitCode{75};
@@ -44,7 +48,7 @@ void add_train_command(CLI::App& app) {
   cmd->add_option("--stop-at", o->stop_at, "Save at this step and exit with 75")->check(at_least(1));
   cmd->footer(
       "Example:\n  xlstm train --config configs/quickstart.yaml --set model.mixer.input_gate=sigmoid --run runs/sig");
-  cmd->callback([o] { train(*o); });
+  cmd->callback([o] { with_ranks([&](Communicator& ranks) { train(*o, ranks); }); });
 }
 
 }  // namespace xlstm

@@ -193,6 +193,29 @@ void OutputFile::close() {
   if (::close(std::exchange(fd_, -1)) != 0) throw system_error("close", path_);
 }
 
+SharedFile::SharedFile(fs::path path) : path_(std::move(path)), fd_(open_or_throw(path_, O_WRONLY, "write")) {}
+
+SharedFile::~SharedFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void SharedFile::write(i64 offset, const void* data, i64 bytes) {
+  const char* p = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t put = allowed("write") ? ::pwrite(fd_, p, static_cast<std::size_t>(bytes), offset) : -1;
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) throw system_error("write", path_);
+    p += put;
+    offset += put;
+    bytes -= put;
+  }
+}
+
+void SharedFile::close() {
+  if (!allowed("fsync") || fsync(fd_) != 0) throw system_error("sync", path_);
+  if (::close(std::exchange(fd_, -1)) != 0) throw system_error("close", path_);
+}
+
 InputFile::InputFile(fs::path path) : path_(std::move(path)), fd_(open_or_throw(path_, O_RDONLY, "read")) {
   struct stat info {};
   if (fstat(fd_, &info) != 0 || S_ISDIR(info.st_mode)) {

@@ -56,6 +56,21 @@ class OutputFile {
   int fd_ = -1;
 };
 
+// A file that is there already, written by position; several processes may write into it at once. close() as above.
+class SharedFile {
+ public:
+  explicit SharedFile(fs::path path);
+  ~SharedFile();
+  SharedFile(const SharedFile&) = delete;
+  SharedFile& operator=(const SharedFile&) = delete;
+  void write(i64 offset, const void* data, i64 bytes);
+  void close();
+
+ private:
+  fs::path path_;
+  int fd_ = -1;
+};
+
 // A file read by position into memory of the caller. It stays readable when it is deleted meanwhile.
 class InputFile {
  public:

@@ -18,6 +18,7 @@ namespace {
 
 std::recursive_mutex terminal;  // one writer of the terminal's last line at a time
 Progress* standing = nullptr;   // the bar that stands there now
+std::function<void(LogLevel, const std::string&)> diverted;
 
 spdlog::logger& logger() {
   static const auto instance = [] {
@@ -37,6 +38,7 @@ bool stderr_is_terminal() {
 
 void log_line(LogLevel level, const std::string& message) {
   const std::lock_guard lock(terminal);
+  if (diverted) return diverted(level, message);
   if (standing) standing->erase();
   switch (level) {
     case LogLevel::info: logger().info(message); break;
@@ -44,6 +46,11 @@ void log_line(LogLevel level, const std::string& message) {
     case LogLevel::error: logger().error("error: " + message); break;
   }
   if (standing) standing->draw();
+}
+
+void divert_log(std::function<void(LogLevel, const std::string&)> where) {
+  const std::lock_guard lock(terminal);
+  diverted = std::move(where);
 }
 
 namespace {

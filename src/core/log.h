@@ -1,5 +1,6 @@
 #pragma once
 // Logs and progress go to stderr, results to stdout.
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,9 @@ namespace xlstm {
 enum class LogLevel { info, warning, error };
 
 void log_line(LogLevel level, const std::string& message);
+
+// From then on lines go there, and not to stderr; nullptr: to stderr again. For the ranks of a run (dist/rank_log.h).
+void divert_log(std::function<void(LogLevel, const std::string&)> where);
 
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {

@@ -97,6 +97,9 @@ class ParamStore {
   Tensor flat_rounded() const { return rounded_ ? flat(first_rounded_) : Tensor{}; }  // or absent
   Tensor flat_grads() const { return flat(infos_.front().param.grad); }
 
+  // Where parameter i begins in such a row.
+  i64 place(std::size_t i) const { return places_[i]; }
+
   // What belongs to parameter i in a row like flat_masters(), in the parameter's shape.
   Tensor part_of_flat(const Tensor& row, std::size_t i) const {
     const Tensor& value = infos_[i].param.value;

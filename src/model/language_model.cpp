@@ -8,10 +8,19 @@ namespace xlstm {
 
 namespace {
 
-std::vector<Block> make_blocks(ParamStore& ps, const ModelConfig& cfg) {
+// `begins`: where each begins, and what follows them.
+std::vector<Block> make_blocks(ParamStore& ps, const ModelConfig& cfg, std::vector<i64>& begins) {
   std::vector<Block> blocks;
-  for (i64 l = 0; l < cfg.num_blocks; ++l) blocks.emplace_back(ps, fmt::format("blocks.{}", l), cfg);
+  for (i64 l = 0; l < cfg.num_blocks; ++l) {
+    begins.push_back(ps.flat_size());
+    blocks.emplace_back(ps, fmt::format("blocks.{}", l), cfg);
+  }
+  begins.push_back(ps.flat_size());
   return blocks;
+}
+
+void call(const std::function<void(i64)>& hook, i64 part) {
+  if (hook) hook(part);
 }
 
 }  // namespace
@@ -20,8 +29,10 @@ LanguageModel::LanguageModel(ParamStore& ps, const ModelConfig& config)
     : cfg((config.check(), config)),
       embedding(ps.add("embedding.weight", cfg.vocab_size, cfg.embedding_dim, small_init(cfg.embedding_dim),
                        /*decay=*/false)),
-      blocks(make_blocks(ps, cfg)),
-      head(ps, cfg) {}
+      blocks(make_blocks(ps, cfg, part_begins)),
+      head(ps, cfg) {
+  part_begins.insert(part_begins.begin(), 0);
+}
 
 LanguageModel::Saved LanguageModel::plan(Arena& own, Arena& shared, Recompute policy, DType t, i64 rows) const {
   Saved s;
@@ -57,40 +68,47 @@ void LanguageModel::embed(Context& ctx, Tensor y, Tensor ids) const {
   ops::embedding_forward(ctx, y, ids, embedding.value);
 }
 
-void LanguageModel::run_blocks(Context& ctx, const TokenRows& in, const Saved& s) const {
+void LanguageModel::run_blocks(Context& ctx, const TokenRows& in, const Saved& s, const PassHooks& hooks) const {
+  call(hooks.before_forward, 0);
   embed(ctx, s.x[0], in.ids);
   for (std::size_t l = 0; l < blocks.size(); ++l) {
     const LayerScope layer(ctx, l);
+    call(hooks.before_forward, 1 + static_cast<i64>(l));
     blocks[l].forward(ctx, s.x[l + 1], s.x[l], s.blocks[l], in.seq);
   }
 }
 
 void LanguageModel::forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const {
-  run_blocks(ctx, in, s);
+  run_blocks(ctx, in, s, {});
   head.forward(ctx, loss, s.x.back(), in.targets);
 }
 
 void LanguageModel::forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy,
-                                     double scale) const {
+                                     double scale, const PassHooks& hooks) const {
+  const i64 last = 1 + cfg.num_blocks;
   const ScratchScope scope(*ctx.scratch);
   const Tensor dx = ctx.scratch->alloc("dx", s.x[0].dtype, s.x[0].rows, s.x[0].cols);
-  run_blocks(ctx, in, s);
+  run_blocks(ctx, in, s, hooks);
+  call(hooks.before_forward, last);
   head.forward_backward(ctx, dx, loss, s.x.back(), in.targets, scale);
-  backward_blocks(ctx, dx, in, s, policy);
+  call(hooks.after_backward, last);
+  backward_blocks(ctx, dx, in, s, policy, hooks);
 }
 
-void LanguageModel::backward_blocks(Context& ctx, Tensor dy, const TokenRows& in, const Saved& s,
-                                    Recompute policy) const {
+void LanguageModel::backward_blocks(Context& ctx, Tensor dy, const TokenRows& in, const Saved& s, Recompute policy,
+                                    const PassHooks& hooks) const {
   Tensor dx = ctx.scratch->alloc("dx", dy.dtype, dy.rows, dy.cols);
   for (std::size_t l = blocks.size(); l-- > 0;) {
     const LayerScope layer(ctx, l);
     if (policy == Recompute::cheap) blocks[l].rebuild(ctx, s.x[l], s.blocks[l], in.seq);
     if (policy == Recompute::block) blocks[l].forward(ctx, s.x[l + 1], s.x[l], s.blocks[l], in.seq);
     blocks[l].backward(ctx, dx, dy, s.x[l], s.blocks[l], in.seq);
+    call(hooks.after_backward, 1 + static_cast<i64>(l));
     std::swap(dx, dy);
   }
   const ClassScope scope(ctx, OpClass::embedding);
   ops::embedding_backward(ctx, embedding.grad, dy, in.ids);
+  call(hooks.after_backward, 0);
 }
 
 void LanguageModel::prefill(Context& ctx, Tensor logits, Tensor ids, const SequenceView& seq, const Saved& s,

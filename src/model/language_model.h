@@ -1,11 +1,18 @@
 #pragma once
 // embedding -> blocks -> head. Built twice: on measuring arenas, to learn every size, and on real ones.
+#include <functional>
 #include <vector>
 
 #include "model/block.h"
 #include "model/lm_head.h"
 
 namespace xlstm {
+
+// What is done around the parts of a pass: 0 is the embedding, 1 + l block l, 1 + num_blocks the head. Parts come in
+// this order in the forward pass, and in reverse in the backward pass.
+struct PassHooks {
+  std::function<void(i64 part)> before_forward, after_backward;  // each may be empty
+};
 
 struct LanguageModel {
   struct Saved {
@@ -15,7 +22,8 @@ struct LanguageModel {
   using State = std::vector<Mixers::State>;  // one per block
 
   ModelConfig cfg;
-  Param embedding;  // (vocab, D)
+  std::vector<i64> part_begins;  // where the parameters of each part begin in the rows of ParamStore
+  Param embedding;               // (vocab, D)
   std::vector<Block> blocks;
   LmHead head;
 
@@ -28,8 +36,8 @@ struct LanguageModel {
   State plan_state(Arena& arena, DType t, i64 sequences) const;
 
   // loss (rows, 1) in nats. Gradients of `scale` times the sum of the losses are added to the parameters' gradients.
-  void forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy,
-                        double scale) const;
+  void forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy, double scale,
+                        const PassHooks& hooks = {}) const;
   void forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const;
 
   // logits (sequences, vocab) of the last token of each sequence.
@@ -40,8 +48,9 @@ struct LanguageModel {
 
  private:
   void embed(Context& ctx, Tensor y, Tensor ids) const;
-  void run_blocks(Context& ctx, const TokenRows& in, const Saved& s) const;
-  void backward_blocks(Context& ctx, Tensor dy, const TokenRows& in, const Saved& s, Recompute policy) const;
+  void run_blocks(Context& ctx, const TokenRows& in, const Saved& s, const PassHooks& hooks) const;
+  void backward_blocks(Context& ctx, Tensor dy, const TokenRows& in, const Saved& s, Recompute policy,
+                       const PassHooks& hooks) const;
 };
 
 }  // namespace xlstm

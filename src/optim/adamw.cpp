@@ -1,5 +1,6 @@
 #include "optim/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace xlstm {
@@ -16,11 +17,18 @@ void OptimizerConfig::check() const {
   require(clip >= 0, "clip", clip, "0 (no clipping) or more");
 }
 
-AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state) : cfg_(cfg), params_(params) {
+AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state)
+    : AdamW(cfg, params, {{0, params.flat_size(), 0}}, state) {}
+
+AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, std::vector<Part> parts, Arena& state)
+    : cfg_(cfg), params_(params), parts_(std::move(parts)) {
   const DType t = stat_type(params.dtype());
-  flat_ = {state.alloc("m", t, 1, params.flat_size()), state.alloc("v", t, 1, params.flat_size())};
-  for (std::size_t i = 0; i < params.all().size(); ++i)
-    moments_.push_back({params.part_of_flat(flat_.m, i), params.part_of_flat(flat_.v, i)});
+  i64 owned = 0;
+  for (const Part& part : parts_) {
+    XL_CHECK(part.at == owned && part.begin <= part.end, "part [{}, {}) at {}", part.begin, part.end, part.at);
+    owned += part.end - part.begin;
+  }
+  flat_ = {state.alloc("m", t, 1, owned), state.alloc("v", t, 1, owned)};
 }
 
 std::array<double, kUpdateScalars> AdamW::scalars(double lr, i64 t, double inverse_tokens) const {
@@ -31,12 +39,21 @@ std::array<double, kUpdateScalars> AdamW::scalars(double lr, i64 t, double inver
 
 void AdamW::step(Context& ctx, Tensor scalars) const {
   const ClassScope in(ctx, OpClass::optimizer);
-  for (const ParamStore::Run& run : params_.runs()) {
-    const auto cut = [&](const Tensor& row) { return row.rows == 0 ? row : row.slice_cols(run.begin, run.end); };
-    ops::adamw(
-        ctx, cut(params_.flat_masters()), cut(params_.flat_rounded()), cut(flat_.m), cut(flat_.v),
-        cut(params_.flat_grads()), scalars,
-        {.beta1 = cfg_.beta1, .beta2 = cfg_.beta2, .eps = cfg_.eps, .weight_decay = run.decay ? cfg_.weight_decay : 0});
+  for (const Part& part : parts_) {
+    for (const ParamStore::Run& run : params_.runs()) {
+      const i64 begin = std::max(run.begin, part.begin), end = std::min(run.end, part.end);
+      if (begin >= end) continue;
+      const auto cut = [&](const Tensor& row) { return row.rows == 0 ? row : row.slice_cols(begin, end); };
+      const auto own = [&](const Tensor& row) {
+        return row.slice_cols(part.at + begin - part.begin, part.at + end - part.begin);
+      };
+      ops::adamw(ctx, cut(params_.flat_masters()), cut(params_.flat_rounded()), own(flat_.m), own(flat_.v),
+                 cut(params_.flat_grads()), scalars,
+                 {.beta1 = cfg_.beta1,
+                  .beta2 = cfg_.beta2,
+                  .eps = cfg_.eps,
+                  .weight_decay = run.decay ? cfg_.weight_decay : 0});
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// AdamW with decoupled weight decay on the parameters that ask for it (spec §6.2, §8.1). Moments are f32, whole.
+// AdamW with decoupled weight decay on the parameters that ask for it (spec §6.2, §8.1). Moments are f32. An optimizer
+// may have part of the parameters only: then it keeps the moments of that part, and updates that part.
 #include <array>
 #include <vector>
 
@@ -31,20 +32,28 @@ class AdamW {
     Tensor m, v;
   };
 
+  // Of the row of parameters (core/params.h). `at`: where its moments begin in m and v.
+  struct Part {
+    i64 begin, end, at;
+  };
+
   AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state);
+  // `parts`: one behind the other in m and v.
+  AdamW(const OptimizerConfig& cfg, const ParamStore& params, std::vector<Part> parts, Arena& state);
 
   // What the host writes into the scalars of update number t, which counts from 1.
   std::array<double, kUpdateScalars> scalars(double lr, i64 t, double inverse_tokens) const;
   // One update with those scalars, once ops::clip has completed them.
   void step(Context& ctx, Tensor scalars) const;
 
-  const std::vector<Moments>& moments() const { return moments_; }  // in the order of params.all()
+  // Of all its parts, (1, n) each.
+  const Moments& flat() const { return flat_; }
 
  private:
   OptimizerConfig cfg_;
   const ParamStore& params_;
+  std::vector<Part> parts_;
   Moments flat_;
-  std::vector<Moments> moments_;
 };
 
 }  // namespace xlstm

@@ -13,8 +13,6 @@ namespace {
 
 constexpr const char* kFormat = "xlstm checkpoint";
 constexpr int kVersion = 1;
-constexpr const char* kParamsFile = "params.safetensors";
-constexpr const char* kOptimizerFile = "optimizer-00000.safetensors";
 constexpr const char* kStateFile = "state.json";
 
 template <class... Args>
@@ -35,40 +33,22 @@ auto reading(F&& body) {
   }
 }
 
-// Weights as f32, whatever they are stored as.
-class WeightsHash {
- public:
-  void update(std::span<const std::byte> values, DType dtype) {
-    if (dtype == DType::f32) return hash_.update(values.data(), values.size());
-    const auto n = values.size() / static_cast<std::size_t>(size_of(dtype));
-    for (std::size_t at = 0; at < n; at += buffer_.size()) {
-      const std::size_t count = std::min(buffer_.size(), n - at);
-      for (std::size_t i = 0; i < count; ++i) buffer_[i] = value(values.data(), at + i, dtype);
-      hash_.update(buffer_.data(), count * sizeof(float));
-    }
-  }
-  std::string hex() { return hash_.hex(); }
+template <class T>
+T load(const std::byte* values, std::size_t i) {
+  T v;
+  std::memcpy(&v, values + i * sizeof v, sizeof v);
+  return v;
+}
 
- private:
-  template <class T>
-  static T load(const std::byte* values, std::size_t i) {
-    T v;
-    std::memcpy(&v, values + i * sizeof v, sizeof v);
-    return v;
+float as_float(const std::byte* values, std::size_t i, DType dtype) {
+  switch (dtype) {
+    case DType::f32: return load<float>(values, i);
+    case DType::f64: return static_cast<float>(load<double>(values, i));
+    case DType::i32: return static_cast<float>(load<std::int32_t>(values, i));
+    case DType::bf16: return std::bit_cast<float>(std::uint32_t{load<std::uint16_t>(values, i)} << 16);
   }
-  static float value(const std::byte* values, std::size_t i, DType dtype) {
-    switch (dtype) {
-      case DType::f32: return load<float>(values, i);
-      case DType::f64: return static_cast<float>(load<double>(values, i));
-      case DType::i32: return static_cast<float>(load<std::int32_t>(values, i));
-      case DType::bf16: return std::bit_cast<float>(std::uint32_t{load<std::uint16_t>(values, i)} << 16);
-    }
-    return 0;
-  }
-
-  Sha256 hash_;
-  std::vector<float> buffer_ = std::vector<float>(1 << 14);
-};
+  return 0;
+}
 
 Json tensors_json(std::span<const NamedTensor> tensors, const char* file, const WrittenTensors& written) {
   Json list = Json::array();
@@ -82,6 +62,16 @@ Json tensors_json(std::span<const NamedTensor> tensors, const char* file, const 
 }
 
 }  // namespace
+
+void WeightsHash::update(std::span<const std::byte> values, DType dtype) {
+  if (dtype == DType::f32) return hash_.update(values.data(), values.size());
+  const auto n = values.size() / static_cast<std::size_t>(size_of(dtype));
+  for (std::size_t at = 0; at < n; at += buffer_.size()) {
+    const std::size_t count = std::min(buffer_.size(), n - at);
+    for (std::size_t i = 0; i < count; ++i) buffer_[i] = as_float(values.data(), at + i, dtype);
+    hash_.update(buffer_.data(), count * sizeof(float));
+  }
+}
 
 std::string weights_sha256(std::span<const NamedTensor> params) {
   std::vector<const NamedTensor*> sorted;
@@ -97,18 +87,25 @@ std::string weights_sha256(std::span<const NamedTensor> params) {
   return hash.hex();
 }
 
+std::map<std::string, std::string> file_metadata(const CheckpointContent& content) {
+  return {{"format", "pt"}, {"step", std::to_string(content.step)}};
+}
+
 i64 write_checkpoint(const fs::path& folder, const CheckpointContent& content) {
-  const std::map<std::string, std::string> metadata{{"format", "pt"}, {"step", std::to_string(content.step)}};
-  i64 bytes = 0;
+  const auto metadata = file_metadata(content);
+  const WrittenTensors params = write_safetensors(folder / kParamsFile, content.params, metadata);
+  const WrittenTensors optimizer = write_safetensors(folder / kOptimizerFile, content.optimizer, metadata);
+  return write_manifest(folder, content, params, optimizer, weights_sha256(content.params));
+}
+
+i64 write_manifest(const fs::path& folder, const CheckpointContent& content, const WrittenTensors& params,
+                   const WrittenTensors& optimizer, const std::string& weights_sha256) {
   Json files = Json::array();
-  const auto write_tensors = [&](std::span<const NamedTensor> tensors, const char* file) {
-    const WrittenTensors written = write_safetensors(folder / file, tensors, metadata);
+  const auto add = [&](const char* file, const WrittenTensors& written) {
     files.push_back({{"name", file}, {"bytes", written.bytes}, {"header_xxh3", written.header_xxh3}});
-    bytes += written.bytes;
-    return tensors_json(tensors, file, written);
   };
-  const Json params = write_tensors(content.params, kParamsFile);
-  const Json optimizer = write_tensors(content.optimizer, kOptimizerFile);
+  add(kParamsFile, params);
+  add(kOptimizerFile, optimizer);
   const std::string state = to_text(content.state, 1) + "\n";
   OutputFile state_file(folder / kStateFile);
   state_file.write(state);
@@ -122,16 +119,16 @@ i64 write_checkpoint(const fs::path& folder, const CheckpointContent& content) {
               {"program", program_version()},
               {"step", content.step},
               {"parameters", parameters},
-              {"weights_sha256", weights_sha256(content.params)},
+              {"weights_sha256", weights_sha256},
               {"files", files},
               {"state", {{"file", kStateFile}, {"xxh3", xxh3_hex(state.data(), state.size())}}},
-              {"params", params},
-              {"optimizer", optimizer}});
+              {"params", tensors_json(content.params, kParamsFile, params)},
+              {"optimizer", tensors_json(content.optimizer, kOptimizerFile, optimizer)}});
   OutputFile manifest_file(folder / "manifest.json");
   manifest_file.write(manifest);
   manifest_file.close();
   fsync_directory(folder);
-  return bytes + static_cast<i64>(state.size() + manifest.size());
+  return params.bytes + optimizer.bytes + static_cast<i64>(state.size() + manifest.size());
 }
 
 CheckpointReader::CheckpointReader(fs::path folder) : folder_(std::move(folder)) {
@@ -209,8 +206,9 @@ i64 CheckpointReader::bytes() const {
   return bytes;
 }
 
-void CheckpointReader::read(std::span<const NamedTensor> out, const std::vector<StoredTensor>& stored,
-                            const char* what) const {
+std::vector<const StoredTensor*> CheckpointReader::match(std::span<const NamedTensor> like,
+                                                         const std::vector<StoredTensor>& stored,
+                                                         const char* what) const {
   std::map<std::string, const StoredTensor*> by_name;
   for (const StoredTensor& s : stored) by_name[s.entry->name] = &s;
   const auto refuse = [&](const std::string& why) {
@@ -218,7 +216,7 @@ void CheckpointReader::read(std::span<const NamedTensor> out, const std::vector<
                      folder_.string(), why, what);
   };
   std::vector<const StoredTensor*> sources;
-  for (const NamedTensor& t : out) {
+  for (const NamedTensor& t : like) {
     const auto it = by_name.find(t.name);
     if (it == by_name.end()) refuse(fmt::format("expected a tensor '{}', found none", t.name));
     const SafetensorsEntry& e = *it->second->entry;
@@ -229,7 +227,12 @@ void CheckpointReader::read(std::span<const NamedTensor> out, const std::vector<
     by_name.erase(it);
   }
   if (!by_name.empty()) refuse(fmt::format("found a tensor '{}', expected none", by_name.begin()->first));
+  return sources;
+}
 
+void CheckpointReader::read(std::span<const NamedTensor> out, const std::vector<StoredTensor>& stored,
+                            const char* what) const {
+  const std::vector<const StoredTensor*> sources = match(out, stored, what);
   for (std::size_t i = 0; i < out.size(); ++i) {
     const StoredTensor& source = *sources[i];
     const std::string found = reading([&] { return source.file->read_into(out[i].value, source.entry->name); });
@@ -239,26 +242,27 @@ void CheckpointReader::read(std::span<const NamedTensor> out, const std::vector<
   }
 }
 
-void CheckpointReader::verify() const {
-  const auto check = [](const StoredTensor& t, auto&& visit) {
-    Xxh3 hash;
-    reading([&] {
-      t.file->for_each_piece(*t.entry, [&](std::span<const std::byte> piece) {
-        hash.update(piece.data(), piece.size());
-        visit(piece);
-      });
+void read_checked(const StoredTensor& t, const std::function<void(std::span<const std::byte>)>& visit) {
+  Xxh3 hash;
+  reading([&] {
+    t.file->for_each_piece(*t.entry, [&](std::span<const std::byte> piece) {
+      hash.update(piece.data(), piece.size());
+      visit(piece);
     });
-    if (const std::string found = hash.hex(); found != t.xxh3)
-      throw damaged(t.file->path(), "tensor '{}': expected xxh3 {}, found {}", t.entry->name, t.xxh3, found);
-  };
+  });
+  if (const std::string found = hash.hex(); found != t.xxh3)
+    throw damaged(t.file->path(), "tensor '{}': expected xxh3 {}, found {}", t.entry->name, t.xxh3, found);
+}
+
+void CheckpointReader::verify() const {
   std::vector<StoredTensor> sorted = params_;
   std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.entry->name < b.entry->name; });
   WeightsHash weights;
   for (const StoredTensor& t : sorted)
-    check(t, [&](std::span<const std::byte> piece) { weights.update(piece, t.entry->dtype); });
+    read_checked(t, [&](std::span<const std::byte> piece) { weights.update(piece, t.entry->dtype); });
   if (const std::string found = weights.hex(); found != weights_sha256_)
     throw damaged(folder_, "expected weights_sha256 {}, found {}", weights_sha256_, found);
-  for (const StoredTensor& t : optimizer_) check(t, [](auto) {});
+  for (const StoredTensor& t : optimizer_) read_checked(t, [](auto) {});
 }
 
 void CheckpointReader::forget_cached() const {

@@ -7,16 +7,37 @@
 // Every byte of these files is under some checksum, the manifest's own included.
 #include <memory>
 
+#include "core/hash.h"
 #include "core/json.h"
 #include "train/safetensors.h"
 
 namespace xlstm {
+
+// Consecutive elements of a tensor that lies on several ranks.
+struct TensorPiece {
+  enum class Of : std::uint8_t { params, optimizer } of;
+  std::size_t tensor;  // its number in that list
+  i64 begin;           // the first element
+  Tensor values;       // (1, n)
+};
 
 // What is to be saved. Tensors are views of the trainer's memory. Names are unique within each of the two lists.
 struct CheckpointContent {
   i64 step = 0;
   std::vector<NamedTensor> params{}, optimizer{};
   Json state{};  // numbers must be finite; state["fingerprints"] = {config, data, ...} is shown by `info`
+  std::vector<TensorPiece> pieces{};  // with several ranks: this one's values; the lists then hold names and shapes
+};
+
+// sha256 of weights that come in pieces, each tensor's in order, tensors sorted by name; as f32 whatever their type.
+class WeightsHash {
+ public:
+  void update(std::span<const std::byte> values, DType dtype);
+  std::string hex() { return hash_.hex(); }
+
+ private:
+  Sha256 hash_;
+  std::vector<float> buffer_ = std::vector<float>(1 << 14);
 };
 
 // sha256 over the values of all weights, sorted by name, as f32 little endian: the same for any number of ranks and
@@ -25,6 +46,14 @@ std::string weights_sha256(std::span<const NamedTensor> params);
 
 // Writes the files into an empty folder that is there, and fsyncs them and the folder. Returns the bytes written.
 i64 write_checkpoint(const fs::path& folder, const CheckpointContent& content);
+
+// The two files of tensors, and what a manifest says of them.
+inline constexpr const char* kParamsFile = "params.safetensors";
+inline constexpr const char* kOptimizerFile = "optimizer-00000.safetensors";
+std::map<std::string, std::string> file_metadata(const CheckpointContent& content);
+// Writes state and manifest, once the tensors are on the disk. Returns the bytes of all files.
+i64 write_manifest(const fs::path& folder, const CheckpointContent& content, const WrittenTensors& params,
+                   const WrittenTensors& optimizer, const std::string& weights_sha256);
 
 // A checkpoint whose files are missing, damaged or not ours: an older one may serve instead. (A checkpoint of another
 // model, or of a later version of the program, is a plain UserError.)
@@ -37,6 +66,9 @@ struct StoredTensor {
   const SafetensorsEntry* entry;
   std::string xxh3;
 };
+
+// Reads a tensor, shows it piece by piece, and throws DamagedCheckpoint when its checksum is another.
+void read_checked(const StoredTensor& t, const std::function<void(std::span<const std::byte>)>& visit);
 
 // Opens a checkpoint: manifest, state and the headers of all files are checked at once and all files stay open, so
 // that it can be read to its end even when it is rotated away meanwhile. Values are checked while they are read.
@@ -59,6 +91,14 @@ class CheckpointReader {
   void read_params(std::span<const NamedTensor> out) const { read(out, params_, "model"); }
   void read_optimizer(std::span<const NamedTensor> out) const { read(out, optimizer_, "optimizer"); }
 
+  // The stored tensors of those names, types and shapes, in that order; UserError unless these are all there are.
+  std::vector<const StoredTensor*> match_params(std::span<const NamedTensor> like) const {
+    return match(like, params_, "model");
+  }
+  std::vector<const StoredTensor*> match_optimizer(std::span<const NamedTensor> like) const {
+    return match(like, optimizer_, "optimizer");
+  }
+
   // Reads everything and compares every checksum.
   void verify() const;
   void forget_cached() const;  // so that the next read comes from the disk
@@ -67,6 +107,8 @@ class CheckpointReader {
   Json open_manifest();
   std::vector<StoredTensor> open_tensors(const Json& list);
   void open_state(const Json& entry);
+  std::vector<const StoredTensor*> match(std::span<const NamedTensor> like, const std::vector<StoredTensor>& stored,
+                                         const char* what) const;
   void read(std::span<const NamedTensor> out, const std::vector<StoredTensor>& stored, const char* what) const;
 
   fs::path folder_;

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "core/log.h"
+#include "train/shared_checkpoint.h"
 
 namespace xlstm {
 
@@ -72,27 +73,6 @@ void put_back_exchanged(const fs::path& dir) {
   }
 }
 
-// Says so when LATEST names something else than what is there: somebody copied or deleted by hand.
-void check_latest(const fs::path& dir, const fs::path& newest) {
-  std::error_code failed;
-  const fs::path latest = dir / kLatest;
-  if (!fs::exists(latest, failed)) return;
-  std::string name;
-  try {
-    name = read_file(latest);
-  } catch (const UserError&) {  // a folder, say: as good as a wrong name
-  }
-  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
-  if (!step_of_name(name) || !fs::exists(dir / name, failed))
-    log_warning("{} does not name a checkpoint that is there; the newest is {}", latest.string(),
-                newest.filename().string());
-}
-
-UserError none_verifies(const fs::path& path, const std::vector<std::string>& skipped) {
-  return user_error("no checkpoint in {} can be used: {} (restore one from a copy, or remove them to start again)",
-                    path.string(), fmt::join(skipped, " | "));
-}
-
 // use(reader) with the newest checkpoint for which it throws no DamagedCheckpoint; false when there is none at all.
 template <class F>
 bool with_newest(const fs::path& path, Skipped report, std::vector<std::string>& skipped, F&& use) {
@@ -121,6 +101,27 @@ bool with_newest(const fs::path& path, Skipped report, std::vector<std::string>&
 
 }  // namespace
 
+// Says so when LATEST names something else than what is there: somebody copied or deleted by hand.
+void check_latest(const fs::path& dir, const fs::path& newest) {
+  std::error_code failed;
+  const fs::path latest = dir / kLatest;
+  if (!fs::exists(latest, failed)) return;
+  std::string name;
+  try {
+    name = read_file(latest);
+  } catch (const UserError&) {  // a folder, say: as good as a wrong name
+  }
+  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
+  if (!step_of_name(name) || !fs::exists(dir / name, failed))
+    log_warning("{} does not name a checkpoint that is there; the newest is {}", latest.string(),
+                newest.filename().string());
+}
+
+UserError none_verifies(const fs::path& path, const std::vector<std::string>& skipped) {
+  return user_error("no checkpoint in {} can be used: {} (restore one from a copy, or remove them to start again)",
+                    path.string(), fmt::join(skipped, " | "));
+}
+
 std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved) {
   XL_CHECK(rotation.keep >= 1 && rotation.keep_every >= 0, "keep {} and every {}-th", rotation.keep,
            rotation.keep_every);
@@ -135,25 +136,16 @@ std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotatio
   return removed;
 }
 
-i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const Rotation& rotation) {
-  std::error_code unknown;              // such as a stumbling network's
-  if (!fs::is_directory(dir, unknown))  // made anew, it would part the run in two
-    throw user_error("{}: is there no more; give the folder its name back, and the next save works", dir.string());
-  const fs::path folder = dir / name_of_step(content.step), aside = folder.string() + ".tmp-write";
-  i64 bytes = 0;
-  try {
-    remove_tree(aside);
-    make_directory(aside);
-    bytes = write_checkpoint(aside, content);
-    const CheckpointReader written(aside);
-    written.forget_cached();
-    written.verify();
-    move_into_place(aside, folder);
-  } catch (...) {
-    std::error_code ignored;  // the first error is the one to tell
-    fs::remove_all(aside, ignored);
-    throw;
-  }
+namespace {
+
+void write_and_verify(const fs::path& aside, const CheckpointContent& content, i64& bytes) {
+  bytes = write_checkpoint(aside, content);
+  const CheckpointReader written(aside);
+  written.forget_cached();
+  written.verify();
+}
+
+void tidy_up(const fs::path& dir, const fs::path& folder, const fs::path& aside, const Rotation& rotation, i64 step) {
   const auto tidy = [&](auto&& action) {
     try {
       action();
@@ -164,9 +156,41 @@ i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const
   tidy([&] { remove_tree(aside); });
   tidy([&] { write_file_atomically(dir / kLatest, folder.filename().string() + "\n"); });
   tidy([&] {
-    for (const i64 step : steps_to_remove(steps_in(dir), rotation, content.step))
-      remove_checkpoint(dir / name_of_step(step));
+    for (const i64 old : steps_to_remove(steps_in(dir), rotation, step)) remove_checkpoint(dir / name_of_step(old));
   });
+}
+
+}  // namespace
+
+i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const Rotation& rotation,
+                    Communicator* ranks) {
+  const bool together = ranks && ranks->size() > 1, first = !ranks || ranks->first();
+  const auto first_does = [&](const std::function<void()>& work) {
+    if (!together) return work();
+    ranks->together(
+        "checkpoint", [&] { return first ? work() : void(); }, Channel::saving);
+  };
+  const fs::path folder = dir / name_of_step(content.step), aside = folder.string() + ".tmp-write";
+  i64 bytes = 0;
+  first_does([&] {
+    std::error_code unknown;              // such as a stumbling network's
+    if (!fs::is_directory(dir, unknown))  // made anew, it would part the run in two
+      throw user_error("{}: is there no more; give the folder its name back, and the next save works", dir.string());
+  });
+  try {
+    first_does([&] {
+      remove_tree(aside);
+      make_directory(aside);
+      if (!together) write_and_verify(aside, content, bytes);
+    });
+    if (together) bytes = write_checkpoint_together(aside, content, *ranks);
+    first_does([&] { move_into_place(aside, folder); });
+  } catch (...) {
+    std::error_code ignored;  // the first error is the one to tell
+    if (first) fs::remove_all(aside, ignored);
+    throw;
+  }
+  if (first) tidy_up(dir, folder, aside, rotation, content.step);
   return bytes;
 }
 
@@ -191,7 +215,9 @@ std::vector<fs::path> list_checkpoints(fs::path path) {
   return folders;
 }
 
-std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target) {
+std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target,
+                                                       Communicator* ranks) {
+  if (ranks && ranks->size() > 1) return load_newest_together(path, target, *ranks);
   LoadedCheckpoint loaded;
   const bool found = with_newest(path, Skipped::told, loaded.skipped, [&](const CheckpointReader& reader) {
     if (target.check_state) target.check_state(reader.state());

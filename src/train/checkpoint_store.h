@@ -6,6 +6,7 @@
 // into the folder (the trainer holds the run's lock); any number may read meanwhile.
 #include <optional>
 
+#include "dist/communicator.h"
 #include "train/checkpoint.h"
 
 namespace xlstm {
@@ -22,8 +23,9 @@ std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotatio
 
 // Saves and rotates. On failure (UserError) nothing of it is left on the disk and the older ones are untouched; that
 // LATEST or the rotation failed is a warning alone, since the checkpoint is whole by then and the next save tries
-// again. Returns the bytes written.
-i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const Rotation& rotation);
+// again. Returns the bytes written. With several ranks all of them save together (train/shared_checkpoint.h).
+i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const Rotation& rotation,
+                    Communicator* ranks = nullptr);
 
 // Removes what a process that was killed while it saved or rotated has left, and gives a checkpoint that it had moved
 // aside its name back. For the one process that saves.
@@ -40,7 +42,8 @@ struct LoadTarget {
   std::vector<NamedTensor> params{}, optimizer{};  // memory that is there already
   bool with_optimizer = true;                      // false: weights only
   std::function<void(const Json& state)>
-      check_state{};  // optional: throws UserError when the checkpoint is of another run
+      check_state{};                  // optional: throws UserError when the checkpoint is of another run
+  std::vector<TensorPiece> pieces{};  // if any, these alone are read; the lists hold names and shapes
 };
 
 struct LoadedCheckpoint {
@@ -53,7 +56,13 @@ struct LoadedCheckpoint {
 
 // Reads the newest checkpoint that verifies. Nothing when there is none at all; UserError when there are some and all
 // are damaged (a run must not start again unasked), or when the newest whole one is of another model or run.
-std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target);
+// With several ranks all of them take the same one.
+std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target,
+                                                       Communicator* ranks = nullptr);
+
+// For ranks that look for one together: what is said when none of these can be used, and of a LATEST that names none.
+UserError none_verifies(const fs::path& path, const std::vector<std::string>& skipped);
+void check_latest(const fs::path& dir, const fs::path& newest);
 
 // The newest checkpoint whose manifest, state and headers are whole; UserError when there is none.
 // Which ones were skipped is told unless a later load does.

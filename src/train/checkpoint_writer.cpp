@@ -6,36 +6,47 @@ namespace xlstm {
 
 namespace {
 
-Tensor place_in(Arena& arena, const NamedTensor& from) {
-  return arena.alloc(from.name, from.value.dtype, from.value.rows, from.value.cols);
+Tensor place_in(Arena& arena, const std::string& name, const Tensor& like) {
+  return arena.alloc(name, like.dtype, like.rows, like.cols);
 }
 
 }  // namespace
 
 i64 snapshot_bytes(const CheckpointContent& content) {
   Arena arena = Arena::measuring("snapshot");
+  for (const TensorPiece& piece : content.pieces) place_in(arena, "piece", piece.values);
+  if (!content.pieces.empty()) return arena.peak();
   for (const auto* list : {&content.params, &content.optimizer})
-    for (const NamedTensor& t : *list) place_in(arena, t);
+    for (const NamedTensor& t : *list) place_in(arena, t.name, t.value);
   return arena.peak();
 }
 
 CheckpointContent CheckpointWriter::copy(const CheckpointContent& from) {
-  CheckpointContent content{from.step, {}, {}, from.state};
+  CheckpointContent content = from;
   snapshot_.rewind(0);
-  const auto copy_all = [&](std::vector<NamedTensor>& to, const std::vector<NamedTensor>& all) {
-    for (const NamedTensor& t : all) {
-      XL_CHECK(t.value, "'{}' has no data", t.name);
-      to.push_back({t.name, place_in(snapshot_, t), t.is_matrix});
-      download(ctx_, to.back().value.data, t.value);
-    }
+  const auto copied = [&](const std::string& name, const Tensor& value) {
+    XL_CHECK(value, "'{}' has no data", name);
+    const Tensor to = place_in(snapshot_, name, value);
+    download(ctx_, to.data, value);
+    return to;
   };
-  copy_all(content.params, from.params);
-  copy_all(content.optimizer, from.optimizer);
+  for (TensorPiece& piece : content.pieces) piece.values = copied("piece", piece.values);
+  for (auto* list : {&content.params, &content.optimizer}) {
+    for (NamedTensor& t : *list) {
+      if (from.pieces.empty()) {
+        t.value = copied(t.name, t.value);
+      } else {  // its name and shape alone
+        t.value.data = nullptr;
+        t.value.row_stride = t.value.cols;
+      }
+    }
+  }
   return content;
 }
 
-CheckpointWriter::CheckpointWriter(Context& ctx, fs::path dir, Rotation rotation, Arena snapshot)
-    : ctx_(ctx), dir_(std::move(dir)), rotation_(rotation), snapshot_(std::move(snapshot)) {
+CheckpointWriter::CheckpointWriter(Context& ctx, fs::path dir, Rotation rotation, Arena snapshot, Communicator* ranks)
+    : ctx_(ctx), dir_(std::move(dir)), rotation_(rotation), snapshot_(std::move(snapshot)), ranks_(ranks) {
+  if (ranks_ && !ranks_->first()) return;
   make_directory(dir_);
   remove_leftovers(dir_);
 }
@@ -50,11 +61,12 @@ void CheckpointWriter::save(const CheckpointContent& content) {
   under_way_ = std::async(std::launch::async, [this, report, content = std::move(copied)]() mutable {
     const Timer writing;
     try {
-      report.bytes = save_checkpoint(dir_, content, rotation_);
+      report.bytes = save_checkpoint(dir_, content, rotation_, ranks_);
     } catch (const std::exception& e) {
       report.error = e.what();
-      log_error("checkpoint of step {} was NOT saved: {}; training goes on, the next save tries again", content.step,
-                e.what());
+      if (!ranks_ || ranks_->first())
+        log_error("checkpoint of step {} was NOT saved: {}; training goes on, the next save tries again", content.step,
+                  e.what());
     }
     report.seconds_writing = writing.seconds();
     return report;
@@ -66,7 +78,7 @@ SaveReport CheckpointWriter::save_now(const CheckpointContent& content) {
   wait();
   SaveReport report{.step = content.step};
   const bool on_device = !content.params.empty() && content.params[0].value.device != Device::cpu;
-  report.bytes = save_checkpoint(dir_, on_device ? copy(content) : content, rotation_);
+  report.bytes = save_checkpoint(dir_, on_device ? copy(content) : content, rotation_, ranks_);
   report.seconds_blocked = report.seconds_writing = blocked.seconds();
   last_error_.clear();
   return report;

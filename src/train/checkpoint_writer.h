@@ -21,8 +21,8 @@ struct SaveReport {
 class CheckpointWriter {
  public:
   // Makes the folder, and clears it of what a killed process has left. `snapshot` holds snapshot_bytes() of host
-  // memory; tensors are read through `ctx`.
-  CheckpointWriter(Context& ctx, fs::path dir, Rotation rotation, Arena snapshot);
+  // memory; tensors are read through `ctx`. With several ranks, all of them make the same calls.
+  CheckpointWriter(Context& ctx, fs::path dir, Rotation rotation, Arena snapshot, Communicator* ranks = nullptr);
   ~CheckpointWriter();  // waits for the save under way
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
@@ -46,6 +46,7 @@ class CheckpointWriter {
   fs::path dir_;
   Rotation rotation_;
   Arena snapshot_;
+  Communicator* ranks_;
   std::future<SaveReport> under_way_;
   std::optional<SaveReport> report_;
   std::string last_error_;

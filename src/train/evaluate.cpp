@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numbers>
 
 #include "train/token_rows.h"
@@ -15,17 +16,18 @@ struct Sums {
   Sums(i64 length, i64 vocab)
       : position(static_cast<std::size_t>(length), 0.0), count(static_cast<std::size_t>(vocab), 0) {}
 
-  void add(const TokenBatch& batch, const std::vector<float>& losses, const std::vector<int>& bytes_of) {
-    for (std::size_t r = 0; r < batch.targets.size(); ++r) {
-      if (batch.targets[r] < 0) continue;
+  void add(const std::vector<std::int32_t>& targets, const std::vector<float>& losses, const std::vector<int>& bytes_of,
+           i64 more_windows) {
+    for (std::size_t r = 0; r < targets.size(); ++r) {
+      if (targets[r] < 0) continue;
       const double loss = static_cast<double>(losses[r]);
       total += loss;
       position[r % position.size()] += loss;
       ++tokens;
-      ++count[static_cast<std::size_t>(batch.targets[r])];
-      if (!bytes_of.empty()) bytes += bytes_of.at(static_cast<std::size_t>(batch.targets[r]));
+      ++count[static_cast<std::size_t>(targets[r])];
+      if (!bytes_of.empty()) bytes += bytes_of.at(static_cast<std::size_t>(targets[r]));
     }
-    windows += batch.sequences;
+    windows += more_windows;
   }
 
   // Bits of all scored tokens over bytes of the text that they were made from.
@@ -56,18 +58,100 @@ std::vector<float> ForwardPass::run(const TokenBatch& batch) const {
   return out;
 }
 
+namespace {
+
+// What ranks tell each other of a batch, and what one keeps of its own.
+struct ScoredBatch {
+  i64 windows = 0;  // 0: the data set is at its end
+  bool stop = false;
+  std::vector<std::int32_t> targets;
+  std::vector<float> losses;
+};
+
+// The batches of one rank: number rank, rank + size, ... of the data set.
+class ScoredBatches {
+ public:
+  ScoredBatches(const ForwardPass& pass, const Dataset& data, const EvaluationOptions& o)
+      : pass_(pass), options_(o), rank_(o.ranks ? o.ranks->rank() : 0), size_(o.ranks ? o.ranks->size() : 1) {
+    const i64 each = pass.in.seq.sequences;
+    const Windows all{data.total_tokens(), pass.in.seq.length};
+    check_window_fits(data, pass.in.seq.length);
+    left_ = o.windows > 0 ? std::min(o.windows, all.count()) : all.count();
+    next_ = rank_ * each;
+    if (next_ < left_)
+      loader_.emplace(data, LoaderOptions{.context_length = pass.in.seq.length,
+                                          .batch_size = each * size_,
+                                          .begin = rank_ * each,
+                                          .end = (rank_ + 1) * each,
+                                          .order = LoaderOptions::Order::sequential});
+  }
+
+  i64 windows() const { return left_; }
+
+  ScoredBatch next() {
+    ScoredBatch out;
+    out.stop = options_.stop && options_.stop();
+    if (out.stop || next_ >= left_ || !loader_->next(batch_)) return out;
+    batch_.sequences = std::min(batch_.sequences, left_ - next_);
+    const auto rows = static_cast<std::size_t>(batch_.sequences * batch_.length);
+    for (auto* v : {&batch_.ids, &batch_.targets, &batch_.starts}) v->resize(rows);
+    next_ += pass_.in.seq.sequences * size_;
+    out.windows = batch_.sequences;
+    out.losses = pass_.run(batch_);
+    out.losses.resize(rows);
+    out.targets = batch_.targets;
+    return out;
+  }
+
+ private:
+  const ForwardPass& pass_;
+  const EvaluationOptions& options_;
+  i64 rank_, size_, left_ = 0, next_ = 0;  // windows in all; number of the next one here
+  std::optional<Loader> loader_;
+  TokenBatch batch_;
+};
+
+std::string packed(const ScoredBatch& b) {
+  const auto bytes = [](const auto& v) {
+    return std::string_view(reinterpret_cast<const char*>(v.data()), v.size() * sizeof v[0]);
+  };
+  const std::array head{b.windows, static_cast<i64>(b.stop)};
+  return std::string(bytes(head)).append(bytes(b.targets)).append(bytes(b.losses));
+}
+
+ScoredBatch unpacked(const std::string& text) {
+  ScoredBatch b;
+  std::array<i64, 2> head{};
+  std::memcpy(head.data(), text.data(), sizeof head);
+  b.windows = head[0];
+  b.stop = head[1] != 0;
+  const std::size_t rows = (text.size() - sizeof head) / (sizeof(std::int32_t) + sizeof(float));
+  b.targets.resize(rows);
+  b.losses.resize(rows);
+  std::memcpy(b.targets.data(), text.data() + sizeof head, rows * sizeof(std::int32_t));
+  std::memcpy(b.losses.data(), text.data() + sizeof head + rows * sizeof(std::int32_t), rows * sizeof(float));
+  return b;
+}
+
+// One batch of every rank, in order.
+std::vector<ScoredBatch> next_round(ScoredBatches& batches, Communicator* ranks) {
+  if (!ranks || ranks->size() == 1) return {batches.next()};
+  ScoredBatch mine;
+  ranks->together("evaluation", [&] { mine = batches.next(); });
+  std::vector<ScoredBatch> all;
+  for (const std::string& text : ranks->gather_texts("evaluation", packed(mine))) all.push_back(unpacked(text));
+  return all;
+}
+
+}  // namespace
+
 std::optional<Evaluation> evaluate(const ForwardPass& pass, const Dataset& data, const EvaluationOptions& options) {
-  Loader loader(data, {.context_length = pass.in.seq.length,
-                       .batch_size = pass.in.seq.sequences,
-                       .order = LoaderOptions::Order::sequential});
-  const i64 wanted = options.windows > 0 ? std::min(options.windows, loader.windows()) : loader.windows();
+  ScoredBatches batches(pass, data, options);
   Sums sums(pass.in.seq.length, data.vocab_size());
-  for (TokenBatch batch; sums.windows < wanted && loader.next(batch);) {
-    if (options.stop && options.stop()) return std::nullopt;
-    const i64 rows = std::min(batch.sequences, wanted - sums.windows) * batch.length;
-    batch.sequences = rows / batch.length;
-    for (auto* v : {&batch.ids, &batch.targets, &batch.starts}) v->resize(static_cast<std::size_t>(rows));
-    sums.add(batch, pass.run(batch), options.token_bytes);
+  while (sums.windows < batches.windows()) {
+    const std::vector<ScoredBatch> round = next_round(batches, options.ranks);
+    if (std::any_of(round.begin(), round.end(), [](const ScoredBatch& b) { return b.stop; })) return std::nullopt;
+    for (const ScoredBatch& b : round) sums.add(b.targets, b.losses, options.token_bytes, b.windows);
   }
 
   Evaluation e{.loss = sums.tokens > 0 ? sums.total / static_cast<double>(sums.tokens) : 0,

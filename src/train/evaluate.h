@@ -6,6 +6,7 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "dist/communicator.h"
 #include "train/loaded_model.h"
 
 namespace xlstm {
@@ -30,9 +31,10 @@ struct Evaluation {
 };
 
 struct EvaluationOptions {
-  i64 windows = 0;               // only the first so many; 0: all
-  std::vector<int> token_bytes;  // of text, by token id (Tokenizer::token_bytes); or empty
-  std::function<bool()> stop;    // asked before every batch
+  i64 windows = 0;                // only the first so many; 0: all
+  std::vector<int> token_bytes;   // of text, by token id (Tokenizer::token_bytes); or empty
+  std::function<bool()> stop;     // asked before every batch
+  Communicator* ranks = nullptr;  // of several, each computes every size-th batch; all get the same bits as one would
 };
 
 // Windows in their order, without shuffling. Nothing if `stop` said yes: fewer windows would give another number.

@@ -13,31 +13,32 @@ bool fits(const std::vector<ArenaSize>& sizes, const AvailableMemory& available)
 }
 
 // Every policy from the run's own on, which computes least again.
-std::optional<Recompute> cheapest_recompute(TrainConfig cfg, Device device, Gpu* gpu,
+std::optional<Recompute> cheapest_recompute(TrainConfig cfg, Device device, Gpu* gpu, Ranks ranks,
                                             const AvailableMemory& available) {
   for (const Recompute policy : {Recompute::cheap, Recompute::block}) {
     if (policy <= cfg.train.recompute) continue;
     cfg.train.recompute = policy;
-    if (fits(measure_training(cfg, device, gpu), available)) return policy;
+    if (fits(measure_training(cfg, device, gpu, ranks), available)) return policy;
   }
   return std::nullopt;
 }
 
-std::optional<i64> largest_micro_batch(TrainConfig cfg, Device device, Gpu* gpu, const AvailableMemory& available) {
+std::optional<i64> largest_micro_batch(TrainConfig cfg, Device device, Gpu* gpu, Ranks ranks,
+                                       const AvailableMemory& available) {
   for (i64 size = cfg.train.micro_batch_size - 1; size >= 1; --size) {
     if (cfg.train.batch_size % size != 0) continue;
     cfg.train.micro_batch_size = size;
     if (cfg.micro_batches() % cfg.parallel.reduction_slots != 0) continue;
-    if (fits(measure_training(cfg, device, gpu), available)) return size;
+    if (fits(measure_training(cfg, device, gpu, ranks), available)) return size;
   }
   return std::nullopt;
 }
 
-std::string advice(const TrainConfig& cfg, Device device, Gpu* gpu, const AvailableMemory& available) {
+std::string advice(const TrainConfig& cfg, Device device, Gpu* gpu, Ranks ranks, const AvailableMemory& available) {
   std::string text;
-  if (const auto policy = cheapest_recompute(cfg, device, gpu, available))
+  if (const auto policy = cheapest_recompute(cfg, device, gpu, ranks, available))
     text += fmt::format("--set train.recompute={}", names_of(Recompute{})[static_cast<std::size_t>(*policy)]);
-  if (const auto size = largest_micro_batch(cfg, device, gpu, available))
+  if (const auto size = largest_micro_batch(cfg, device, gpu, ranks, available))
     text += fmt::format("{}--set train.micro_batch_size={}", text.empty() ? "" : " or ", *size);
   if (text.empty()) return "no micro-batch and no train.recompute makes it fit: a smaller model or context is needed";
   return text + " would fit";
@@ -54,12 +55,13 @@ AvailableMemory AvailableMemory::of(const Machine& machine) {
           .device = machine.gpu() ? machine.gpu()->available_bytes() + Gpu::kWorkspaceBytes - kReserve : 0};
 }
 
-std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu) {
-  std::vector<ArenaSize> sizes = measure_training(cfg, device, gpu);
+std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu,
+                                   Ranks ranks) {
+  std::vector<ArenaSize> sizes = measure_training(cfg, device, gpu, ranks);
   const auto refuse = [&](const char* where, i64 needed, i64 there) {
     if (needed > there)
       throw user_error("this run needs {} of {} and {} are available; {} ('xlstm plan' shows the bill)",
-                       human_bytes(needed), where, human_bytes(there), advice(cfg, device, gpu, available));
+                       human_bytes(needed), where, human_bytes(there), advice(cfg, device, gpu, ranks, available));
   };
   refuse("memory", total_bytes(sizes, Device::cpu), available.host);
   refuse("GPU memory", total_bytes(sizes, Device::cuda), available.device);

@@ -10,9 +10,9 @@ struct AvailableMemory {
   static AvailableMemory of(const Machine& machine);
 };
 
-// The plan of a run. UserError if it does not fit, with the settings nearest to it that do: the largest micro-batch,
-// and the cheapest recompute policy.
+// The plan of a run, for one of its ranks. UserError if it does not fit, with the settings nearest to it that do: the
+// largest micro-batch, and the cheapest recompute policy.
 std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available,
-                                   Gpu* gpu = nullptr);
+                                   Gpu* gpu = nullptr, Ranks ranks = {});
 
 }  // namespace xlstm

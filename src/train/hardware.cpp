@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "dist/communicator.h"
 #include "kernels/ops.h"
 
 namespace xlstm {
@@ -109,7 +110,7 @@ Json describe_environment(const Gpu* gpu) {
           {"memory_available_bytes", available_memory_bytes()},
           {"onednn", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch)},
           {"cuda", gpu ? describe(gpu->info()) : Json(nullptr)},
-          {"mpi", nullptr}};
+          {"mpi", mpi_version().empty() ? Json(nullptr) : Json(mpi_version())}};
 }
 
 }  // namespace xlstm

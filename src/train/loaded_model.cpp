@@ -6,7 +6,7 @@
 
 namespace xlstm {
 
-LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> device)
+LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> device, int ordinal)
     : values_(Arena::measuring("parameters")),
       rounded_(Arena::measuring("bf16 weights")),
       no_grads_(Arena::measuring("gradients")) {
@@ -16,7 +16,7 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   cfg_.resolve();
 
   if (device) cfg_.run.device = *device;
-  machine_ = Machine(cfg_.run);
+  machine_ = Machine(cfg_.run, ordinal);
 
   const auto build = [&] {
     no_grads_ = Arena::measuring("gradients");

@@ -12,7 +12,7 @@ class LoadedModel {
  public:
   // `path`: a run directory, its checkpoints folder or one checkpoint; the newest whole one is taken.
   // On the device that the run's config asks for, or `device`.
-  explicit LoadedModel(const fs::path& path, std::optional<DeviceChoice> device = std::nullopt);
+  explicit LoadedModel(const fs::path& path, std::optional<DeviceChoice> device = std::nullopt, int ordinal = 0);
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 

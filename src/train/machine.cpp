@@ -8,18 +8,18 @@ namespace xlstm {
 
 namespace {
 
-std::unique_ptr<Gpu> open_if_there() {
+std::unique_ptr<Gpu> open_if_there(int ordinal) {
   try {
-    return open_gpu(0);
+    return open_gpu(ordinal);
   } catch (const std::runtime_error& e) {  // UserError: there is none; GpuError: it does not work
     log_info("on the processor: {}", e.what());
     return nullptr;
   }
 }
 
-std::unique_ptr<Gpu> open(DeviceChoice choice) {
+std::unique_ptr<Gpu> open(DeviceChoice choice, int ordinal) {
   if (choice == DeviceChoice::cpu) return nullptr;
-  if (has_gpu_back_end()) return choice == DeviceChoice::cuda ? open_gpu(0) : open_if_there();
+  if (has_gpu_back_end()) return choice == DeviceChoice::cuda ? open_gpu(ordinal) : open_if_there(ordinal);
   if (choice == DeviceChoice::cuda)
     throw user_error("run.device: cuda is not part of this build (scripts/build.sh cuda); use auto or cpu");
   return nullptr;
@@ -36,8 +36,8 @@ void check_precision(const RunConfig& run, Device device) {
     throw user_error("run.precision: bf16 is not available on the CPU; use f32");
 }
 
-Machine::Machine(const RunConfig& run)
-    : gpu_(open(run.device)), cell_kernel_(run.cell_kernel), check_ops_(run.check == Check::full) {}
+Machine::Machine(const RunConfig& run, int ordinal)
+    : gpu_(open(run.device, ordinal)), cell_kernel_(run.cell_kernel), check_ops_(run.check == Check::full) {}
 
 Context Machine::context(Arena& scratch, Profile* profile) const {
   return {.device = device(),

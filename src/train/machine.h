@@ -12,7 +12,8 @@ class Machine {
  public:
   // auto: a GPU if this program has CUDA kernels and the machine a GPU, the processor otherwise. UserError says why a
   // device that was asked for cannot be had.
-  explicit Machine(const RunConfig& run);
+  // `ordinal`: which GPU; ranks of one host take one each.
+  explicit Machine(const RunConfig& run, int ordinal = 0);
   Machine() = default;  // the processor
 
   Device device() const { return gpu_ ? Device::cuda : Device::cpu; }

@@ -1,5 +1,6 @@
 #include "train/memory.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "core/log.h"
@@ -14,7 +15,10 @@ namespace {
 
 // Checkpoints are written from a copy, so that training waits only for the copy.
 void plan_snapshot(Arena& arena, const TrainState& state) {
-  const i64 bytes = snapshot_bytes({.params = state.named_params(), .optimizer = state.named_moments()});
+  const bool alone = state.shards.ranks().size == 1;
+  const i64 bytes = snapshot_bytes({.params = state.named_params(),
+                                    .optimizer = state.named_moments(),
+                                    .pieces = alone ? std::vector<TensorPiece>{} : state.pieces()});
   arena.alloc("snapshot", DType::i32, 1, (bytes + 3) / 4);
 }
 
@@ -25,6 +29,7 @@ TrainArenas::TrainArenas(Device device)
       rounded(Arena::measuring("bf16 weights", device)),
       gradients(Arena::measuring("gradients", device)),
       slots(Arena::measuring("gradient slots", device)),
+      exchange(Arena::measuring("gradient exchange", device)),
       optimizer(Arena::measuring("optimizer moments", device)),
       activations(Arena::measuring("activations", device)),
       recompute(Arena::measuring("recomputed activations", device)),
@@ -34,13 +39,13 @@ TrainArenas::TrainArenas(Device device)
 
 TrainArenas TrainArenas::measuring(Device device) { return TrainArenas(device); }
 
-std::array<Arena*, 10> TrainArenas::all() {
-  return {&parameters,  &rounded,   &gradients, &slots,  &optimizer,
+std::array<Arena*, 11> TrainArenas::all() {
+  return {&parameters,  &rounded,   &gradients, &slots,  &exchange, &optimizer,
           &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
 
-std::array<const Arena*, 10> TrainArenas::all() const {
-  return {&parameters,  &rounded,   &gradients, &slots,  &optimizer,
+std::array<const Arena*, 11> TrainArenas::all() const {
+  return {&parameters,  &rounded,   &gradients, &slots,  &exchange, &optimizer,
           &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
 
@@ -64,20 +69,24 @@ std::vector<ArenaSize> TrainArenas::sizes() const {
   return out;
 }
 
-TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg)
+TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks)
     : params(arenas.parameters, arenas.gradients, DType::f32,
              activation_type(cfg.run, arenas.parameters.device()) == DType::bf16 ? &arenas.rounded : nullptr),
       model(params, cfg.model),
-      optimizer(cfg.optimizer, params, arenas.optimizer),
+      shards(params.flat_size(), model.part_begins, kSumBlock, ranks),
+      sharded(ranks.size > 1 && cfg.parallel.shard_optimizer),
+      optimizer(cfg.optimizer, params, optimizer_parts(), arenas.optimizer),
       all_gradients(params.flat_grads()),
-      slot_partials(plan_slots(arenas.slots, cfg, all_gradients.cols)),
+      slot_partials(plan_slots(arenas.slots, cfg)),
       saved(model.plan(arenas.activations, arenas.recompute, cfg.train.recompute,
                        activation_type(cfg.run, arenas.parameters.device()), cfg.micro_batch_rows())) {
-  const i64 rows = cfg.train.batch_size * cfg.train.context_length;
+  const i64 sequences = cfg.train.batch_size / ranks.size, rows = sequences * cfg.train.context_length;
+  if (ranks.size > 1 && cfg.parallel.reduction == Reduction::exact)
+    for (Tensor& r : received) r = arenas.exchange.alloc("received", DType::f32, 1, shards.largest_received());
   Arena& a = arenas.tokens;
   batch = {.ids = a.alloc("ids", DType::i32, rows, 1),
            .targets = a.alloc("targets", DType::i32, rows, 1),
-           .seq = {cfg.train.batch_size, cfg.train.context_length, a.alloc("starts", DType::i32, rows, 1)}};
+           .seq = {sequences, cfg.train.context_length, a.alloc("starts", DType::i32, rows, 1)}};
   losses = a.alloc("losses", DType::f32, cfg.micro_batch_rows(), 1);
   loss_sums = a.alloc("loss sums", DType::f64, cfg.micro_batches(), 1);
   square_sums = a.alloc("square sums", DType::f64, sum_blocks(all_gradients.cols), 1);
@@ -98,24 +107,74 @@ std::vector<NamedTensor> TrainState::named_moments() const {
   std::vector<NamedTensor> out;
   for (std::size_t i = 0; i < params.all().size(); ++i) {
     const ParamInfo& info = params.all()[i];
-    out.push_back({"m." + info.name, optimizer.moments()[i].m, info.is_matrix()});
-    out.push_back({"v." + info.name, optimizer.moments()[i].v, info.is_matrix()});
+    const auto moment = [&](const Tensor& row) {
+      if (!sharded) return params.part_of_flat(row, i);
+      Tensor elsewhere = info.master;
+      elsewhere.data = nullptr;
+      return elsewhere;
+    };
+    out.push_back({"m." + info.name, moment(optimizer.flat().m), info.is_matrix()});
+    out.push_back({"v." + info.name, moment(optimizer.flat().v), info.is_matrix()});
   }
   return out;
 }
 
+std::vector<TensorPiece> TrainState::pieces() const {
+  std::vector<TensorPiece> out;
+  for (std::size_t i = 0; i < params.all().size(); ++i) {
+    const i64 place = params.place(i), size = params.all()[i].master.size();
+    for (const Piece& p : shards.pieces()) {
+      const i64 begin = std::max(place, p.begin), end = std::min(place + size, p.end);
+      if (begin >= end) continue;
+      const i64 in_moments = sharded ? p.at - p.begin : 0;
+      const auto moment = [&](const Tensor& row) { return row.slice_cols(begin + in_moments, end + in_moments); };
+      const Tensor values = params.flat_masters().slice_cols(begin, end);
+      out.push_back({TensorPiece::Of::params, i, begin - place, values});
+      out.push_back({TensorPiece::Of::optimizer, 2 * i, begin - place, moment(optimizer.flat().m)});
+      out.push_back({TensorPiece::Of::optimizer, 2 * i + 1, begin - place, moment(optimizer.flat().v)});
+    }
+  }
+  return out;
+}
+
+std::vector<AdamW::Part> TrainState::optimizer_parts() const {
+  if (!sharded) return {{0, params.flat_size(), 0}};
+  std::vector<AdamW::Part> parts;
+  for (const Piece& p : shards.pieces()) parts.push_back({p.begin, p.end, p.at});
+  return parts;
+}
+
 // A slot that is done waits for its neighbour: one buffer per level of the tree (TrainStep::merge_slot).
-std::vector<Tensor> TrainState::plan_slots(Arena& arena, const TrainConfig& cfg, i64 elements) {
+std::vector<Tensor> TrainState::plan_slots(Arena& arena, const TrainConfig& cfg) const {
   std::vector<Tensor> partials;
-  const int levels = std::bit_width(static_cast<std::uint64_t>(cfg.parallel.reduction_slots)) - 1;
+  if (cfg.parallel.reduction == Reduction::fast) return partials;
+  const i64 slots = cfg.parallel.reduction_slots / shards.ranks().size;
+  const int levels = std::bit_width(static_cast<std::uint64_t>(slots)) - 1;
   partials.reserve(static_cast<std::size_t>(levels));
-  for (int level = 0; level < levels; ++level) partials.push_back(arena.alloc("slot", DType::f32, 1, elements));
+  for (int level = 0; level < levels; ++level)
+    partials.push_back(arena.alloc("slot", DType::f32, 1, params.flat_size()));
   return partials;
 }
 
-std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu) {
+void check_ranks(const TrainConfig& cfg, int ranks) {
+  if (cfg.parallel.reduction == Reduction::exact && cfg.parallel.reduction_slots % ranks != 0)
+    throw user_error(
+        "parallel.reduction_slots: {} slots cannot be shared by {} ranks evenly; start as many ranks as divide them, "
+        "or set a power of two of at least that many (another number of slots is another run)",
+        cfg.parallel.reduction_slots, ranks);
+  if (cfg.micro_batches() % ranks != 0)
+    throw user_error(
+        "train.batch_size: the {} micro-batches of an update (batch_size / micro_batch_size) cannot be shared by {} "
+        "ranks evenly",
+        cfg.micro_batches(), ranks);
+  if (cfg.run.cuda_graph && ranks > 1)
+    throw user_error("run.cuda_graph: is for one rank; leave it out of a run of {}", ranks);
+}
+
+std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu, Ranks ranks) {
+  check_ranks(cfg, ranks.size);
   TrainArenas arenas = TrainArenas::measuring(device);
-  TrainState state(arenas, cfg);
+  TrainState state(arenas, cfg, ranks);
   plan_snapshot(arenas.snapshot, state);
   Context dry{.device = device,
               .isa = best_cpu_isa(),

@@ -7,9 +7,10 @@
 
 #include "core/memory.h"
 #include "core/params.h"
+#include "dist/sharding.h"
 #include "model/language_model.h"
+#include "train/checkpoint.h"
 #include "train/config.h"
-#include "train/safetensors.h"
 
 namespace xlstm {
 
@@ -27,45 +28,55 @@ class TrainArenas {
 
   std::vector<ArenaSize> sizes() const;  // the peaks so far
 
-  Arena parameters, rounded, gradients, slots, optimizer, activations, recompute, scratch, tokens;
+  Arena parameters, rounded, gradients, slots, exchange, optimizer, activations, recompute, scratch, tokens;
   Arena snapshot;  // host memory
 
  private:
   explicit TrainArenas(Device device);
-  std::array<Arena*, 10> all();
-  std::array<const Arena*, 10> all() const;
+  std::array<Arena*, 11> all();
+  std::array<const Arena*, 11> all() const;
   std::vector<Buffer> buffers_;
 };
 
-// What lies in those arenas.
+// What lies in those arenas: what one rank of a run needs.
 struct TrainState {
-  TrainState(TrainArenas& arenas, const TrainConfig& cfg);
+  TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks = {});
 
   // The copies that layers compute with, from the parameters: after these were set.
   void round_parameters(Context& ctx) const;
 
+  // All of the run. Of moments that other ranks have, names and shapes alone: then the values are in pieces().
   std::vector<NamedTensor> named_params() const;
   std::vector<NamedTensor> named_moments() const;  // "m.<parameter>", "v.<parameter>"
+  // What of these belongs to this rank: every element to one rank.
+  std::vector<TensorPiece> pieces() const;
 
   ParamStore params;
   LanguageModel model;
+  RowShards shards;  // of the rows of parameters
+  bool sharded;      // whether this rank has the moments of its pieces only
   AdamW optimizer;
   Tensor all_gradients;               // every gradient, as one row
-  std::vector<Tensor> slot_partials;  // the same size; one per level of the reduction tree
+  std::vector<Tensor> slot_partials;  // the same size; one per level of this rank's part of the reduction tree
+  std::array<Tensor, 2> received;     // (1, largest): pieces from other ranks, of two segments at a time
   LanguageModel::Saved saved;
-  TokenRows batch;     // of one update
+  TokenRows batch;     // of one update, this rank's part
   Tensor losses;       // (rows of a micro-batch, 1)
-  Tensor loss_sums;    // (micro-batches, 1) f64
+  Tensor loss_sums;    // (micro-batches of all ranks, 1) f64
   Tensor square_sums;  // (blocks of all_gradients, 1) f64
   Tensor scalars;      // (1, kUpdateScalars) f64
 
  private:
-  static std::vector<Tensor> plan_slots(Arena& arena, const TrainConfig& cfg, i64 elements);
+  std::vector<Tensor> plan_slots(Arena& arena, const TrainConfig& cfg) const;
+  std::vector<AdamW::Part> optimizer_parts() const;
 };
 
-// The exact memory bill, without allocating any of it.
+// UserError when the work of an update cannot be shared by so many.
+void check_ranks(const TrainConfig& cfg, int ranks);
+
+// The exact memory bill of one rank, without allocating any of it.
 // `gpu`: the device itself, if it is there; a plan without it is for an H100.
-std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu = nullptr);
+std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu = nullptr, Ranks ranks = {});
 i64 total_bytes(const std::vector<ArenaSize>& sizes);
 i64 total_bytes(const std::vector<ArenaSize>& sizes, Device device);
 

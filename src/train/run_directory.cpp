@@ -97,7 +97,8 @@ void RunDirectory::keep_config(const TrainConfig& cfg) const {
   if (!fs::exists(file)) write_file_atomically(file, write_config(cfg));
 }
 
-void RunDirectory::add_environment(const std::vector<std::string>& command_line, const Gpu* gpu) {
+void RunDirectory::add_environment(const std::vector<std::string>& command_line, const Gpu* gpu,
+                                   const Communicator& ranks) {
   const fs::path file = path_ / "environment.json";
   Json starts = Json::array();
   if (fs::exists(file)) try {
@@ -109,6 +110,11 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line,
   Json entry = describe_environment(gpu);
   entry["time"] = utc_now();
   entry["command"] = command_line;
+  entry["ranks"] = ranks.size();
+  Json hosts = Json::array();
+  for (int r = 0; r < ranks.size(); ++r)
+    if (r == 0 || ranks.host(r) != ranks.host(r - 1)) hosts.push_back(ranks.host(r));
+  if (ranks.size() > 1) entry["hosts"] = hosts;
   starts.push_back(entry);
   write_file_atomically(file, to_text({{"starts", starts}}, 2) + "\n");
 }

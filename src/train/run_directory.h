@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/json.h"
+#include "dist/communicator.h"
 #include "train/config.h"
 
 namespace xlstm {
@@ -25,8 +26,8 @@ class RunDirectory {
   }  // of matrix products, as a GPU chose them
 
   void keep_config(const TrainConfig& cfg) const;  // as the first start resolved it
-  void add_environment(const std::vector<std::string>& command_line,
-                       const Gpu* gpu);  // one entry per start of the program
+  void add_environment(const std::vector<std::string>& command_line, const Gpu* gpu,
+                       const Communicator& ranks);  // one entry per start of the program
   void keep_tokenizer(const fs::path& model, const std::string& sha256);
 
  private:

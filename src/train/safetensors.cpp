@@ -66,7 +66,6 @@ std::string header_of(std::span<const NamedTensor> tensors, const std::vector<st
   i64 offset = 0;
   for (const std::size_t i : order) {
     const auto& [name, value, is_matrix] = tensors[i];
-    XL_CHECK(value.device == Device::cpu, "'{}' must be in host memory", name);
     XL_CHECK(name != "__metadata__" && !header.contains(name), "the name '{}' cannot be used twice", name);
     header[name] = {{"dtype", format_name(value.dtype)},
                     {"shape", stored_shape(tensors[i])},
@@ -154,24 +153,44 @@ std::string text_of_shape(const std::vector<i64>& shape) {
   return "[" + text + "]";
 }
 
-WrittenTensors write_safetensors(const fs::path& path, std::span<const NamedTensor> tensors,
-                                 const std::map<std::string, std::string>& metadata) {
+namespace {
+
+std::vector<std::size_t> order_in_file(std::span<const NamedTensor> tensors) {
   std::vector<std::size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return size_of(tensors[a].value.dtype) > size_of(tensors[b].value.dtype);
   });
+  return order;
+}
+
+}  // namespace
+
+SafetensorsLayout layout_safetensors(std::span<const NamedTensor> tensors,
+                                     const std::map<std::string, std::string>& metadata) {
+  const std::vector<std::size_t> order = order_in_file(tensors);
   const std::string text = header_of(tensors, order, metadata);
   const auto length = static_cast<std::uint64_t>(text.size());
-  std::string header(reinterpret_cast<const char*>(&length), sizeof length);
-  header += text;
+  SafetensorsLayout layout{.header = std::string(reinterpret_cast<const char*>(&length), sizeof length) + text,
+                           .offsets = std::vector<i64>(tensors.size())};
+  layout.bytes = static_cast<i64>(layout.header.size());
+  for (const std::size_t i : order) {
+    layout.offsets[i] = layout.bytes;
+    layout.bytes += tensors[i].value.bytes();
+  }
+  return layout;
+}
 
+WrittenTensors write_safetensors(const fs::path& path, std::span<const NamedTensor> tensors,
+                                 const std::map<std::string, std::string>& metadata) {
+  const std::string header = layout_safetensors(tensors, metadata).header;
   WrittenTensors written{.bytes = static_cast<i64>(header.size()),
                          .header_xxh3 = xxh3_hex(header.data(), header.size()),
                          .xxh3 = std::vector<std::string>(tensors.size())};
   OutputFile out(path);
   out.write(header);
-  for (const std::size_t i : order) {
+  for (const std::size_t i : order_in_file(tensors)) {
+    XL_CHECK(tensors[i].value.device == Device::cpu, "'{}' must be in host memory", tensors[i].name);
     Xxh3 hash;
     for_each_run(tensors[i].value, [&](const std::byte* data, i64 bytes) {
       hash.update(data, static_cast<std::size_t>(bytes));

@@ -24,6 +24,15 @@ std::vector<i64> stored_shape(const NamedTensor& t);
 bool shape_fits(const std::vector<i64>& stored, const Tensor& t);  // (1, n) may be [n] or [1, n]
 std::string text_of_shape(const std::vector<i64>& shape);          // "[4, 5]"
 
+// How a file of these tensors begins, and where each tensor's values lie in it.
+struct SafetensorsLayout {
+  std::string header;        // everything before the values
+  std::vector<i64> offsets;  // from the start of the file, in the order in which the tensors were given
+  i64 bytes = 0;             // of the whole file
+};
+SafetensorsLayout layout_safetensors(std::span<const NamedTensor> tensors,
+                                     const std::map<std::string, std::string>& metadata = {});
+
 struct WrittenTensors {
   i64 bytes = 0;                  // of the whole file
   std::string header_xxh3;        // of everything before the values

@@ -1,7 +1,10 @@
 #pragma once
 // One update: gradients of the global batch, gathered slot by slot into a fixed tree of sums (docs/numerics.md), then
-// clipping and AdamW.
+// clipping and AdamW. Each rank has the slots of its part of the batch.
+#include <optional>
+
 #include "data/loader.h"
+#include "train/exchange.h"
 #include "train/memory.h"
 
 namespace xlstm {
@@ -12,23 +15,46 @@ struct StepResult {
   bool applied = true;   // false: loss or gradient was not finite, and no weight has changed
 };
 
+i64 scored_tokens(const TokenBatch& batch);
+
+struct StepInput {
+  const TokenBatch& batch;  // the sequences of one update, this rank's part
+  double lr;
+  i64 update;                             // counts the updates applied so far, this one included
+  std::optional<i64> scored{};            // tokens of all ranks' parts; of one rank's they are counted here
+  std::function<void()> before_update{};  // the gradients are there, the weights are still those that made them
+};
+
 class TrainStep {
  public:
-  TrainStep(Context& ctx, TrainState& state, const TrainConfig& cfg) : ctx_(ctx), s_(state), cfg_(cfg) {}
+  // Of a rank; without ranks, of a run of one.
+  TrainStep(Context& ctx, TrainState& state, const TrainConfig& cfg, Communicator* ranks = nullptr);
 
-  // `batch` holds the sequences of one update. `update` counts the updates applied so far, this one included.
-  StepResult run(const TokenBatch& batch, double lr, i64 update);
+  StepResult run(const StepInput& in);
+  StepResult run(const TokenBatch& batch, double lr, i64 update) { return run({batch, lr, update}); }
+
+  // Weights that a rank has in its pieces alone, to all.
+  void share_weights();
+
+  // Before anything but a step reads the weights: those of other ranks may still be on their way.
+  void settle();
 
   // Every op of a step, skipped: sizes the scratch arena.
   void dry_run();
 
  private:
   void slot_gradients(i64 slot, double scale);
-  void merge_slot(i64 slot);
+  void forward_backward(i64 micro, double scale, bool first, bool last);
+  void merge_slot(i64 slot, i64 begin, i64 end);
+  void part_ready(i64 slot, i64 part);
+  i64 slots() const { return cfg_.parallel.reduction_slots / s_.shards.ranks().size; }  // of this rank
+  i64 micro_batches() const { return cfg_.micro_batches() / s_.shards.ranks().size; }
+  bool fast() const { return cfg_.parallel.reduction == Reduction::fast; }
 
   Context& ctx_;
   TrainState& s_;
   const TrainConfig& cfg_;
+  std::optional<RankExchange> exchange_;  // with several ranks
 };
 
 }  // namespace xlstm

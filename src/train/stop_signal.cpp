@@ -17,7 +17,7 @@ static_assert(std::atomic<int>::is_always_lock_free);
 // heap: a handler that went on from there would overwrite what lies before it. So the handler has a stack of its own,
 // in the thread that trains, which is the first thread and so the one that gets the signals of a process.
 alignas(64) std::byte handler_stack[1 << 16];
-stack_t stack_before;
+thread_local stack_t stack_before;
 
 // A closed terminal may hang up twice, from the shell and from the system: only the other two end a run that saves.
 void remember(int signal) {
@@ -42,6 +42,7 @@ StopSignal::StopSignal() {
   action.sa_flags = SA_ONSTACK | SA_RESTART;
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
   if (!is_ignored(SIGHUP)) sigaction(SIGHUP, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 }
@@ -49,6 +50,7 @@ StopSignal::StopSignal() {
 StopSignal::~StopSignal() {
   std::signal(SIGTERM, SIG_DFL);
   std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGUSR1, SIG_DFL);
   if (!is_ignored(SIGHUP)) std::signal(SIGHUP, SIG_DFL);
   sigaltstack(&stack_before, nullptr);
 }
@@ -56,7 +58,12 @@ StopSignal::~StopSignal() {
 const char* StopSignal::received() {
   const int signal = last_signal;
   if (signal == 0) return nullptr;
-  return signal == SIGTERM ? "SIGTERM" : signal == SIGHUP ? "SIGHUP" : "SIGINT";
+  switch (signal) {
+    case SIGTERM: return "SIGTERM";
+    case SIGHUP: return "SIGHUP";
+    case SIGUSR1: return "SIGUSR1";
+    default: return "SIGINT";
+  }
 }
 
 }  // namespace xlstm

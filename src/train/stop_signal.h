@@ -1,15 +1,16 @@
 #pragma once
 namespace xlstm {
 
-// SIGTERM, SIGINT and, unless nohup has it ignored, SIGHUP ask a run to save and end; a second SIGTERM or SIGINT ends
-// it at once. Installed for as long as it lives. SIGPIPE is ignored from then on: whoever reads the log may go.
+// SIGTERM, SIGINT, SIGUSR1 (which mpirun passes on to its ranks without killing them) and, unless nohup has it ignored,
+// SIGHUP ask a run to save and end; a second SIGTERM or SIGINT ends it at once. Installed for as long as it lives.
+// SIGPIPE is ignored from then on: whoever reads the log may go.
 class StopSignal {
  public:
   StopSignal();
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
-  static const char* received();  // "SIGTERM", "SIGINT", "SIGHUP" or nullptr
+  static const char* received();  // the name of the last one, or nullptr
 };
 
 }  // namespace xlstm

@@ -1,16 +1,17 @@
 #include "train/trainer.h"
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
+#include <cstring>
 
 #include "core/parallel.h"
 #include "core/text.h"
+#include "dist/rank_log.h"
 #include "model/flops.h"
-#include "model/init.h"
+#include "train/agreement.h"
 #include "train/evaluate.h"
 #include "train/fit.h"
 #include "train/hardware.h"
+#include "train/replica_check.h"
 
 namespace xlstm {
 
@@ -43,118 +44,137 @@ std::optional<Dataset> open_validation(const TrainConfig& cfg, const Dataset& tr
   return data;
 }
 
-std::string steps_of(const std::string& config) {
-  return ConfigTree::from_text(config, "config").values["train.steps"].text;
+std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine, Ranks ranks) {
+  check_precision(cfg.run, machine.device());
+  return plan_within(cfg, machine.device(), AvailableMemory::of(machine), machine.gpu(), ranks);
 }
 
-std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine) {
-  check_precision(cfg.run, machine.device());
-  return plan_within(cfg, machine.device(), AvailableMemory::of(machine), machine.gpu());
+// What one rank cannot make, none can.
+template <class Make>
+auto jointly(Communicator& ranks, const char* what, Make&& make) {
+  std::optional<decltype(make())> made;
+  ranks.together(what, [&] { made.emplace(make()); });
+  return std::move(*made);
+}
+
+TrainConfig agreed_config(Communicator& ranks, const TrainConfig& cfg) {
+  ranks.configure({.timeout = static_cast<double>(cfg.parallel.timeout),
+                   .told_to_stop = [] { return StopSignal::received() != nullptr; }});
+  if (ranks.size() > 1) {
+    agree(ranks, facts_of_program());
+    agree(ranks, facts_of(cfg));
+  }
+  set_threads(threads_of_rank(ranks, cfg.run.threads));
+  return cfg;
+}
+
+void agree_on_data(Communicator& ranks, const Dataset& train, const std::optional<Dataset>& validation) {
+  if (ranks.size() == 1) return;
+  agree(ranks,
+        {{"data.train", train.fingerprint()}, {"data.validation", validation ? validation->fingerprint() : "none"}});
+}
+
+std::optional<RunDirectory> open_run_directory(Communicator& ranks, const fs::path& path, const TrainConfig& cfg) {
+  std::optional<RunDirectory> dir;
+  ranks.together("run directory", [&] {
+    if (ranks.first()) dir.emplace(path, cfg);
+  });
+  ranks.together("run directory", [&] {
+    std::error_code none;
+    if (!fs::is_directory(path / "checkpoints", none))
+      throw user_error("{}: is not there; all hosts of a run need its folder, on a file system that they share",
+                       path.string());
+  });
+  return dir;
+}
+
+double sum_over_ranks(Communicator& ranks, double mine) {
+  std::vector<double> all(static_cast<std::size_t>(ranks.size()));
+  ranks.gather_bytes("sum", &mine, all.data(), sizeof mine);
+  double sum = 0;
+  for (const double x : all) sum += x;
+  return sum;
 }
 
 }  // namespace
 
-Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line)
-    : cfg_((set_threads(static_cast<int>(cfg.run.threads)), cfg)),
-      train_data_(open_dataset(cfg_.data.train, "data.train", "train", cfg_)),
-      validation_data_(open_validation(cfg_, train_data_)),
-      machine_(cfg_.run),
-      sizes_(plan_within_memory(cfg_, machine_)),
-      dir_(run_dir, cfg_),
-      gemm_peak_(measure_gemm_flops(machine_, 0.15)),
-      arenas_(sizes_, machine_.gpu()),
+Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line,
+                 Communicator* ranks)
+    : alone_(ranks ? nullptr : make_single_process_communicator()),
+      ranks_(ranks ? *ranks : *alone_),
+      cfg_(agreed_config(ranks_, cfg)),
+      train_data_(
+          jointly(ranks_, "training data", [&] { return open_dataset(cfg_.data.train, "data.train", "train", cfg_); })),
+      validation_data_(jointly(ranks_, "validation data", [&] { return open_validation(cfg_, train_data_); })),
+      machine_(jointly(ranks_, "device", [&] { return Machine(cfg_.run, ranks_.local_rank()); })),
+      sizes_(jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_here()); })),
+      path_(run_dir),
+      dir_((agree_on_data(ranks_, train_data_, validation_data_), open_run_directory(ranks_, path_, cfg_))),
+      gemm_peak_(sum_over_ranks(ranks_, measure_gemm_flops(machine_, 0.15))),
+      arenas_(jointly(ranks_, "memory", [&] { return TrainArenas(sizes_, machine_.gpu()); })),
       ctx_(machine_.context(arenas_.scratch)),
-      state_(arenas_, cfg_),
-      step_(ctx_, state_, cfg_),
-      writer_(ctx_, dir_.checkpoints(), {.keep = cfg_.checkpoint.keep, .keep_every = cfg_.checkpoint.keep_every},
-              arenas_.snapshot),
+      state_(arenas_, cfg_, ranks_here()),
+      device_ranks_(machine_.gpu() && ranks_.size() > 1 ? ranks_.on_device(*machine_.gpu()) : nullptr),
+      step_(ctx_, state_, cfg_, device_ranks_ ? device_ranks_.get() : &ranks_),
+      writer_(ctx_, path_ / "checkpoints", {.keep = cfg_.checkpoint.keep, .keep_every = cfg_.checkpoint.keep_every},
+              arenas_.snapshot, &ranks_),
       flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)) {
   const std::string resumed = resume();
-  if (cfg_.run.gemm_algorithms == GemmAlgorithms::timed && machine_.gpu())
-    gemm_algorithms_.emplace(*machine_.gpu(), dir_.gemm_algorithms());
+  // Ranks that timed for themselves would choose differently: several take the library's first proposals.
+  if (cfg_.run.gemm_algorithms == GemmAlgorithms::timed && machine_.gpu() && ranks_.size() == 1)
+    gemm_algorithms_.emplace(*machine_.gpu(), dir_->gemm_algorithms());
   loader_ = open_train_loader();
-  dir_.keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
-  dir_.keep_config(cfg_);
-  dir_.add_environment(command_line, machine_.gpu());
-  log_info("{}: {} parameters, {} of memory, {} tokens per step, {}, GEMM peak {:.0f} GF/s", dir_.path().string(),
-           human_count(static_cast<double>(state_.params.count())), human_bytes(total_bytes(sizes_)),
-           cfg_.tokens_per_step(), machine_.name(), gemm_peak_ / 1e9);
-  if (!resumed.empty()) log_info("{}", resumed);
-  log_ = std::make_unique<RunLog>(dir_.metrics(), at_.step, std::max(cfg_.train.steps, at_.step), cfg_.log.every);
+  ranks_.together("run directory", [&] {
+    if (!dir_) return;
+    dir_->keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
+    dir_->keep_config(cfg_);
+    dir_->add_environment(command_line, machine_.gpu(), ranks_);
+    tell_start(resumed);
+    log_ = std::make_unique<RunLog>(dir_->metrics(), at_.step, std::max(cfg_.train.steps, at_.step), cfg_.log.every);
+  });
 }
 
+void Trainer::tell_start(const std::string& resumed) {
+  const std::string ranks = ranks_.size() == 1 ? "" : fmt::format("{} ranks of ", ranks_.size());
+  log_info("{}: {} parameters, {}{} of memory, {} tokens per step, {}, GEMM peak {:.0f} GF/s", path_.string(),
+           human_count(static_cast<double>(state_.params.count())), ranks, human_bytes(total_bytes(sizes_)),
+           cfg_.tokens_per_step(), machine_.name(), gemm_peak_ / 1e9);
+  if (cfg_.parallel.reduction == Reduction::fast)
+    log_info("parallel.reduction is fast: the bits of this run depend on the number of ranks and on the library");
+  if (!resumed.empty()) log_info("{}", resumed);
+}
+
+// Of each batch, the part of this rank's slots.
 std::unique_ptr<Loader> Trainer::open_train_loader() const {
+  const i64 part = cfg_.train.batch_size / ranks_.size();
   return std::make_unique<Loader>(train_data_, LoaderOptions{.context_length = cfg_.train.context_length,
                                                              .batch_size = cfg_.train.batch_size,
+                                                             .begin = ranks_.rank() * part,
+                                                             .end = (ranks_.rank() + 1) * part,
                                                              .first_sequence = at_.next_sequence,
                                                              .seed = static_cast<std::uint64_t>(cfg_.run.seed)});
-}
-
-// What there is to tell: "" for a run that begins.
-std::string Trainer::resume() {
-  Arena staging = arenas_.snapshot;  // nothing is being saved yet
-  const HostTwins params(state_.named_params(), staging), moments(state_.named_moments(), staging);
-  const LoadTarget target{.params = params.host(),
-                          .optimizer = moments.host(),
-                          .check_state = [this](const Json& state) { check_resumed(state); }};
-  const auto loaded = load_newest_checkpoint(dir_.checkpoints(), target);
-  if (!loaded) {
-    initialise(ctx_, state_.params, static_cast<std::uint64_t>(cfg_.run.seed));
-    state_.round_parameters(ctx_);
-    return "";
-  }
-  params.upload(ctx_);
-  moments.upload(ctx_);
-  state_.round_parameters(ctx_);
-  const fs::path file = loaded->folder / "state.json";
-  at_ = {.step = loaded->step,
-         .updates = json_field<i64>(loaded->state, "updates", file),
-         .skipped_in_row = json_field<i64>(loaded->state, "skipped_in_row", file),
-         .next_sequence = json_field<i64>(loaded->state, "next_sequence", file)};
-  std::string note = fmt::format("resumed from {} at step {}", loaded->folder.string(), at_.step);
-  const std::string steps = steps_of(loaded->state.value("config", "")), now = steps_of(write_config(cfg_));
-  if (steps != now) note += fmt::format("; train.steps was {}, is {}, and the schedule changes with it", steps, now);
-  return note;
-}
-
-void Trainer::check_resumed(const Json& state) const {
-  const std::string conflict = conflicting_key(state.value("config", ""), write_config(cfg_));
-  if (!conflict.empty())
-    throw user_error("{}: cannot resume, {}; give this run a folder of its own with --run", dir_.path().string(),
-                     conflict);
-  const Json prints = state.value("fingerprints", Json::object());
-  if (const std::string was = prints.value("data", ""); was != train_data_.fingerprint())
-    throw user_error(
-        "{}: cannot resume, it was trained on data {:.16}, {} is {:.16}; name the same data set in data.train",
-        dir_.path().string(), was, cfg_.data.train, train_data_.fingerprint());
-}
-
-CheckpointContent Trainer::content() const {
-  const Json fingerprints{{"data", train_data_.fingerprint()}, {"tokenizer", train_data_.tokenizer_sha256()}};
-  const Json state{{"updates", at_.updates},
-                   {"skipped_in_row", at_.skipped_in_row},
-                   {"next_sequence", at_.next_sequence},
-                   {"tokens", at_.step * cfg_.tokens_per_step()},
-                   {"config", write_config(cfg_)},
-                   {"fingerprints", fingerprints}};
-  return {.step = at_.step, .params = state_.named_params(), .optimizer = state_.named_moments(), .state = state};
 }
 
 RunOutcome Trainer::run(std::optional<i64> stop_at) {
   const bool done = at_.step >= cfg_.train.steps;
   if (stop_at && at_.step >= *stop_at && !done)
-    throw user_error("--stop-at {}: the run is at step {} already; name a later step, or leave it out", *stop_at,
-                     at_.step);
+    throw SharedError(fmt::format("--stop-at {}: the run is at step {} already; name a later step, or leave it out",
+                                  *stop_at, at_.step));
   if (const bool wanted = done || due(cfg_.eval.every, at_.step); wanted && at_.step > 0) make_up_for_evaluation();
   if (done) {
-    log_->finish(fmt::format("already done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));
+    end_log(fmt::format("already done: {} steps; checkpoint in {}", at_.step, (path_ / "checkpoints").string()));
     return RunOutcome::finished;
   }
   while (at_.step < cfg_.train.steps) {
-    if (const char* signal = StopSignal::received()) return stop(signal);
     if (stop_at && at_.step >= *stop_at) return stop(fmt::format("--stop-at {}", *stop_at));
-    const StepRecord record = train_one();
-    log_->step(record);
+    const Timer timer;
+    const std::string damage = next_batch();
+    const double waited = timer.seconds();
+    const Meeting now = meet(damage);
+    if (!now.signal.empty()) return stop(now.signal);
+    if (now.damaged) data_ends(damage);
+    const StepRecord record = train_one(timer, waited, now.scored);
+    if (log_) log_->step(record);
 
     if (at_.skipped_in_row > cfg_.guard.max_skips) return give_up();
     if (due(cfg_.eval.every, at_.step) && at_.step < cfg_.train.steps) evaluate();
@@ -164,31 +184,62 @@ RunOutcome Trainer::run(std::optional<i64> stop_at) {
   return finish();
 }
 
-// Data that turns out to be damaged ends the run, but not what it has learnt.
-void Trainer::next_batch() {
+// Returns why there is none.
+std::string Trainer::next_batch() {
   try {
     loader_->next(batch_);
-  } catch (const UserError&) {
-    save_for_good();
-    log_->finish(fmt::format("saved at step {}; the data cannot be read on", at_.step));
-    throw;
+    return "";
+  } catch (const UserError& e) {
+    return e.what();
   }
 }
 
-StepRecord Trainer::train_one() {
-  const Timer timer;
-  next_batch();
-  const double waited = timer.seconds();
+// Once per step, before it, all ranks tell each other what one alone would act upon.
+Trainer::Meeting Trainer::meet(const std::string& damage) {
+  struct Word {
+    i64 scored, damaged, warnings;
+    char signal[16];
+  };
+  Word mine{damage.empty() ? scored_tokens(batch_) : 0, !damage.empty(), RankLog::waiting(), {}};
+  if (const char* signal = StopSignal::received()) std::strncpy(mine.signal, signal, sizeof mine.signal - 1);
+  ranks_.at_step(at_.step + 1);
+  std::vector<Word> all(static_cast<std::size_t>(ranks_.size()));
+  ranks_.gather_bytes("beginning of the step", &mine, all.data(), sizeof mine);
+  Meeting meeting;
+  bool warnings = false;
+  for (const Word& word : all) {
+    meeting.scored += word.scored;
+    meeting.damaged = meeting.damaged || word.damaged != 0;
+    warnings = warnings || word.warnings != 0;
+    if (meeting.signal.empty()) meeting.signal = word.signal;
+  }
+  if (warnings) RankLog::pass_on(ranks_);
+  return meeting;
+}
+
+// Data that turns out to be damaged ends the run, but not what it has learnt.
+void Trainer::data_ends(const std::string& damage) {
+  save_for_good();
+  end_log(fmt::format("saved at step {}; the data cannot be read on", at_.step));
+  ranks_.together("training data", [&] {
+    if (!damage.empty()) throw user_error("{}", damage);
+  });
+}
+
+StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
   const double lr = learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps);
   ctx_.step = at_.step + 1;
-  const StepResult result = step_.run(batch_, lr, at_.updates + 1);
+  StepInput in{.batch = batch_, .lr = lr, .update = at_.updates + 1, .scored = scored};
+  if (ranks_.size() > 1 && due(cfg_.parallel.check_interval, ctx_.step))
+    in.before_update = [this] { compare_replicas(ctx_, state_, ranks_, ctx_.step); };
+  const StepResult result = step_.run(in);
   if (gemm_algorithms_) gemm_algorithms_->keep();
 
   ++at_.step;
   at_.updates += result.applied;
   at_.next_sequence += cfg_.train.batch_size;
   at_.skipped_in_row = result.applied ? 0 : at_.skipped_in_row + 1;
-  if (!result.applied)
+  if (!result.applied && log_)
     log_warning("step {}: loss {} or gradient norm {} is not finite; the update is skipped ({} in a row, {} allowed)",
                 at_.step, result.loss, result.grad_norm, at_.skipped_in_row, cfg_.guard.max_skips);
 
@@ -206,59 +257,54 @@ StepRecord Trainer::train_one() {
           .applied = result.applied};
 }
 
-void Trainer::evaluate() {
-  if (!validation_data_) return;
+// False when a signal ended it. The same on all ranks, as everything that they do next depends on it.
+bool Trainer::evaluate() {
+  if (!validation_data_) return true;
+  step_.settle();
   const ForwardPass pass{ctx_, state_.model, state_.saved, state_.batch.sequences(0, cfg_.train.micro_batch_size),
                          state_.losses};
   try {
     const auto e = xlstm::evaluate(pass, *validation_data_,
                                    {.windows = cfg_.eval.batches * cfg_.train.micro_batch_size,
-                                    .stop = [] { return StopSignal::received() != nullptr; }});
+                                    .stop = [] { return StopSignal::received() != nullptr; },
+                                    .ranks = &ranks_});
     if (gemm_algorithms_) gemm_algorithms_->keep();
-    if (e) log_->evaluation(at_.step, e->loss, e->tokens);
+    if (e && log_) log_->evaluation(at_.step, e->loss, e->tokens);
+    return e.has_value();
   } catch (const UserError& e) {
-    log_error("step {}: no validation loss: {}; training goes on", at_.step, e.what());
+    if (log_) log_error("step {}: no validation loss: {}; training goes on", at_.step, e.what());
+    return true;
   }
 }
 
 // A signal may have ended the one of this step.
 void Trainer::make_up_for_evaluation() {
-  if (!log_->has_evaluation(at_.step)) evaluate();
+  if (!evaluated()) evaluate();
 }
 
-// The last save of a process. A full disk gets ten minutes to be emptied; a second signal ends the wait.
-void Trainer::save_for_good() {
-  constexpr double kPatience = 600, kLongestPause = 60;
-  const Timer waited;
-  for (double pause = 1;; pause = std::min(2 * pause, kLongestPause)) {
-    try {
-      writer_.save_now(content());
-      return;
-    } catch (const UserError& e) {
-      if (waited.seconds() > kPatience) throw;
-      log_error("checkpoint of step {} was NOT saved: {}; trying again in {:.0f} s", at_.step, e.what(), pause);
-      std::this_thread::sleep_for(std::chrono::duration<double>(pause));
-    }
-  }
+// As rank 0, who has the log, knows.
+bool Trainer::evaluated() const {
+  const char mine = log_ && log_->has_evaluation(at_.step) ? 1 : 0;
+  std::vector<char> all(static_cast<std::size_t>(ranks_.size()));
+  ranks_.gather_bytes("evaluation", &mine, all.data(), 1);
+  return all[0] != 0;
 }
 
-void Trainer::report_save() {
-  const auto report = writer_.poll();
-  if (report && report->error.empty())
-    log_info("step {:>6}  saved {} in {:.2f} s; training waited {:.3f} s", report->step, human_bytes(report->bytes),
-             report->seconds_writing, report->seconds_blocked);
+void Trainer::end_log(const std::string& note) {
+  if (log_) log_->finish(note);
 }
 
 RunOutcome Trainer::stop(const std::string& why) {
   save_for_good();
-  log_->finish(fmt::format("{}: saved at step {}; run the same command again to go on", why, at_.step));
+  end_log(fmt::format("{}: saved at step {}; run the same command again to go on", why, at_.step));
   return RunOutcome::stopped;
 }
 
 // Nothing is saved: the newest checkpoint is from before, or from within, the bad stretch.
 RunOutcome Trainer::give_up() {
+  step_.settle();
   writer_.wait();
-  log_->finish(
+  end_log(
       fmt::format("stopped at step {}: {} updates in a row had no finite loss and gradient; lower optimizer.lr, or "
                   "look at the data",
                   at_.step, at_.skipped_in_row));
@@ -267,13 +313,13 @@ RunOutcome Trainer::give_up() {
 
 RunOutcome Trainer::finish() {
   save_for_good();
-  evaluate();
-  if (const char* signal = StopSignal::received(); signal && validation_data_ && !log_->has_evaluation(at_.step)) {
-    log_->finish(fmt::format("{}: saved at step {}; the last evaluation is missing, run the same command again", signal,
-                             at_.step));
+  if (!evaluate()) {
+    const char* signal = StopSignal::received();  // or another rank's
+    end_log(fmt::format("{}: saved at step {}; the last evaluation is missing, run the same command again",
+                        signal ? signal : "a signal", at_.step));
     return RunOutcome::stopped;
   }
-  log_->finish(fmt::format("done: {} steps; checkpoint in {}", at_.step, dir_.checkpoints().string()));
+  end_log(fmt::format("done: {} steps; checkpoint in {}", at_.step, (path_ / "checkpoints").string()));
   return RunOutcome::finished;
 }
 

@@ -1,5 +1,7 @@
 #pragma once
-// A run: owns everything, resumes by itself, trains, evaluates, saves, and ends in one of three ways.
+// A run: owns everything, resumes by itself, trains, evaluates, saves, and ends in one of three ways. With several
+// ranks each has one of these, and all do the same: what one of them learns (a signal, damaged data) is agreed upon
+// when they meet, once per step.
 #include <optional>
 
 #include "data/dataset.h"
@@ -27,7 +29,9 @@ struct Progression {
 
 class Trainer {
  public:
-  Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line);
+  // `ranks`: the others of this run; without them it is a run of one.
+  Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line,
+          Communicator* ranks = nullptr);
 
   // Trains to train.steps, to `stop_at`, or until a signal.
   RunOutcome run(std::optional<i64> stop_at);
@@ -37,36 +41,54 @@ class Trainer {
   const Progression& progression() const { return at_; }
 
  private:
+  // What the ranks know of the step before them.
+  struct Meeting {
+    i64 scored = 0;        // tokens of all parts of the batch
+    std::string signal;    // that one of them has received, or ""
+    bool damaged = false;  // one of them cannot read its part
+  };
+
   std::string resume();
+  LoadTarget target(const HostTwins& params, const HostTwins& moments, const HostTwins& pieces);
   void check_resumed(const Json& state) const;
   CheckpointContent content() const;
-  void next_batch();
-  StepRecord train_one();
-  void evaluate();
+  std::string next_batch();
+  Meeting meet(const std::string& damage);
+  StepRecord train_one(const Timer& timer, double waited, i64 scored);
+  void data_ends(const std::string& damage);
+  bool evaluate();
   void make_up_for_evaluation();
+  bool evaluated() const;
   void save_for_good();
   void report_save();
+  void tell_start(const std::string& resumed);
+  void end_log(const std::string& note);
   RunOutcome stop(const std::string& why);
   RunOutcome give_up();
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
+  Ranks ranks_here() const { return {ranks_.rank(), ranks_.size()}; }
 
   StopSignal signals_;  // from the first moment: loading takes its time
+  std::unique_ptr<Communicator> alone_;
+  Communicator& ranks_;
   TrainConfig cfg_;
   Dataset train_data_;
   std::optional<Dataset> validation_data_;
   Machine machine_;
   std::vector<ArenaSize> sizes_;
-  RunDirectory dir_;
-  double gemm_peak_;  // measured before the arenas take the memory
+  fs::path path_;
+  std::optional<RunDirectory> dir_;  // rank 0's
+  double gemm_peak_;                 // of all ranks; measured before the arenas take the memory
   TrainArenas arenas_;
   Context ctx_;
   TrainState state_;
+  std::unique_ptr<Communicator> device_ranks_;  // for what lies on a GPU
   TrainStep step_;
   CheckpointWriter writer_;
   Progression at_;
   std::unique_ptr<Loader> loader_;
-  std::unique_ptr<RunLog> log_;
+  std::unique_ptr<RunLog> log_;  // rank 0's
   double flops_per_token_;
   TokenBatch batch_;
   std::optional<KeptAlgorithms> gemm_algorithms_;

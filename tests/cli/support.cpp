@@ -28,7 +28,7 @@ void become(const char* where, char* const* argv, char* environment, const char*
   dup2(o, STDOUT_FILENO);
   dup2(e, STDERR_FILENO);
   signal(SIGHUP, SIG_DFL);  // the tests themselves may run under nohup
-  execv(argv[0], argv);
+  execvp(argv[0], argv);
   _exit(127);
 }
 
@@ -71,12 +71,13 @@ std::vector<std::string> Ended::errors() const {
 }
 
 Program::Program(const fs::path& where, const Arguments& arguments, const std::string& environment,
-                 const std::string& stdout_file) {
+                 const std::string& stdout_file, const Arguments& launcher) {
   static int number = 0;
   const std::string name = (where / fmt::format(".process_{}", number++)).string();
   err_ = name + ".err";
   out_ = stdout_file.empty() ? name + ".out" : stdout_file;
-  std::vector<std::string> words{XLSTM_PROGRAM};
+  std::vector<std::string> words = launcher;
+  words.emplace_back(XLSTM_PROGRAM);
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());

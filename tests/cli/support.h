@@ -25,14 +25,16 @@ struct Ended {
 // A process of the program, in folder `where`. It is killed when it takes longer than a minute.
 class Program {
  public:
+  // `launcher`: a command that is to start it, such as mpirun with its options.
   Program(const fs::path& where, const Arguments& arguments, const std::string& environment = "",
-          const std::string& stdout_file = "");
+          const std::string& stdout_file = "", const Arguments& launcher = {});
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
   void send(int signal) const;
   bool running();
   Ended wait();
+  pid_t pid() const { return pid_; }
 
  private:
   fs::path out_, err_;

@@ -61,7 +61,7 @@ TEST(AdamW, AnUpdateThatIsNotAppliedChangesNothing) {
   for (int i = 0; i < 3; ++i) w.value.row<float>()[i] = w.grad.row<float>()[i] = 1;
   rig.step(adamw, 0.1, 1, 1, /*applied=*/false);
   EXPECT_EQ(w.value.row<float>()[0], 1);
-  EXPECT_EQ(adamw.moments()[0].m.row<float>()[0], 0);
+  EXPECT_EQ(adamw.flat().m.row<float>()[0], 0);
   rig.step(adamw, 0.1, 1, 1);
   EXPECT_LT(w.value.row<float>()[0], 1);
 }

@@ -1,0 +1,133 @@
+#include "dist/nccl.h"
+
+#include <cstdlib>
+#include <deque>
+#include <mutex>
+
+namespace xlstm {
+
+namespace {
+
+class NcclRanks final : public Communicator {
+ public:
+  NcclRanks(Communicator& host, std::unique_ptr<NcclCalls> calls) : host_(host), calls_(std::move(calls)) {
+    std::string id;
+    host_.together("NCCL", [&] { id = first() ? calls_->unique_id() : ""; });
+    id = host_.gather_texts("NCCL", id)[0];
+    host_.together("NCCL", [&] { calls_->init(id, rank(), size()); });
+    host_.watch_device([this] { return look(); });
+  }
+  ~NcclRanks() override { host_.watch_device({}); }
+  NcclRanks(const NcclRanks&) = delete;
+  NcclRanks& operator=(const NcclRanks&) = delete;
+
+  int rank() const override { return host_.rank(); }
+  int size() const override { return host_.size(); }
+  int local_rank() const override { return host_.local_rank(); }
+  const std::string& host(int rank) const override { return host_.host(rank); }
+
+  i64 begin(Context&, const Collective& c) override {
+    host_.begins(c.what, c.part);
+    calls_->after_compute();
+    switch (c.kind) {
+      case Collective::Kind::exchange: exchange(c); break;
+      case Collective::Kind::gather: gather(c); break;
+      case Collective::Kind::sum:
+        calls_->all_reduce(c.row);
+        sent_ += 2 * c.row.bytes() * (size() - 1) / size();
+        break;
+    }
+    const std::lock_guard lock(mutex_);
+    under_way_.push_back({calls_->mark(), c.what, c.part});
+    return under_way_.back().mark;
+  }
+
+  void finish(Context&, i64 number) override { calls_->compute_after(number); }
+
+  void gather_bytes(const char* what, const void* mine, void* all, i64 bytes, Channel channel) override {
+    host_.gather_bytes(what, mine, all, bytes, channel);
+  }
+  void configure(const Options& options) override { host_.configure(options); }
+  void at_step(i64 step) override { host_.at_step(step); }
+  void made_progress() override { host_.made_progress(); }
+  std::unique_ptr<Communicator> on_device(Gpu&) override { return nullptr; }
+  void begins(const char* what, i64 part) override { host_.begins(what, part); }
+  void watch_device(std::function<DeviceWait()>) override {}
+  i64 sent_bytes() const override { return sent_; }
+  [[noreturn]] void abort(const std::string& why) override {
+    host_.abort(why);
+    std::abort();  // never comes here
+  }
+  void end() override { host_.end(); }
+
+ private:
+  static i64 border(const Collective& c, int r) { return c.borders[static_cast<std::size_t>(r)]; }
+
+  void send(const Tensor& row, int to) {
+    if (row.cols == 0) return;
+    calls_->send(row, to);
+    sent_ += row.bytes();
+  }
+  void receive(const Tensor& row, int from) {
+    if (row.cols > 0) calls_->receive(row, from);
+  }
+
+  void exchange(const Collective& c) {
+    const i64 mine = border(c, rank() + 1) - border(c, rank());
+    calls_->group_start();
+    for (int r = 0; r < size(); ++r) {
+      if (r == rank()) continue;
+      send(c.row.slice_cols(border(c, r), border(c, r + 1)), r);
+      receive(c.received.slice_cols(r * mine, (r + 1) * mine), r);
+    }
+    calls_->group_end();
+  }
+
+  void gather(const Collective& c) {
+    const Tensor own = c.row.slice_cols(border(c, rank()), border(c, rank() + 1));
+    calls_->group_start();
+    for (int r = 0; r < size(); ++r) {
+      if (r == rank()) continue;
+      send(own, r);
+      receive(c.row.slice_cols(border(c, r), border(c, r + 1)), r);
+    }
+    calls_->group_end();
+  }
+
+  // The watchdog's, from its thread.
+  DeviceWait look() {
+    if (const std::string error = calls_->async_error(); !error.empty()) return {.error = "NCCL: " + error};
+    const std::lock_guard lock(mutex_);
+    while (!under_way_.empty() && calls_->reached(under_way_.front().mark)) under_way_.pop_front();
+    if (under_way_.empty()) return {};
+    const UnderWay& oldest = under_way_.front();
+    return {.what = oldest.what, .part = oldest.part, .number = oldest.mark};
+  }
+
+  struct UnderWay {
+    i64 mark;
+    const char* what;
+    i64 part;
+  };
+  Communicator& host_;
+  std::unique_ptr<NcclCalls> calls_;
+  std::mutex mutex_;
+  std::deque<UnderWay> under_way_;
+  i64 sent_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, std::unique_ptr<NcclCalls> calls) {
+  return std::make_unique<NcclRanks>(host, std::move(calls));
+}
+
+#ifndef XLSTM_NCCL
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator&, Gpu&) {
+  throw user_error(
+      "several ranks on GPUs need NCCL, which this program was built without; build it again with NCCL's "
+      "header there, or run on one GPU");
+}
+#endif
+
+}  // namespace xlstm

@@ -1,0 +1,38 @@
+#pragma once
+// Collectives on the GPUs' own memory, one GPU per rank, over NCCL; everything else (texts, checkpoints, the watchdog)
+// stays with the ranks' host communicator, which also brings the GPUs together.
+#include "dist/communicator.h"
+
+namespace xlstm {
+
+// What is called of NCCL and of the CUDA runtime, in a second stream beside the one that computes. Tests have one of
+// threads on host memory. Every member throws GpuError for what the library reports.
+class NcclCalls {
+ public:
+  virtual ~NcclCalls() = default;
+  virtual std::string unique_id() = 0;  // drawn by rank 0
+  virtual void init(const std::string& id, int rank, int size) = 0;
+
+  virtual void group_start() = 0;
+  virtual void send(const Tensor& row, int to) = 0;
+  virtual void receive(const Tensor& row, int from) = 0;
+  virtual void group_end() = 0;
+  virtual void all_reduce(const Tensor& row) = 0;  // in place; f32
+  virtual std::string async_error() = 0;           // "" while all is well; from any thread
+
+  // The order of the two streams. What is called next comes after all that was computed so far;
+  virtual void after_compute() = 0;
+  // a place behind what was called so far, numbers from 1;
+  virtual i64 mark() = 0;
+  // what is computed next comes after that place;
+  virtual void compute_after(i64 mark) = 0;
+  // whether it has been reached; from any thread.
+  virtual bool reached(i64 mark) = 0;
+};
+
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, std::unique_ptr<NcclCalls> calls);
+
+// With the library itself, found when it is needed (libnccl.so.2). UserError in a build without, or where it is not.
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Gpu& gpu);
+
+}  // namespace xlstm

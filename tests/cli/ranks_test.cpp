@@ -1,0 +1,201 @@
+// The program under mpirun: real processes, real signals. What ranks compute is tests/train/ranks_test.cpp's.
+#include <sys/wait.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include "tests/cli/support.h"
+
+namespace xlstm {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+// One host, however many cores it has; no network but the loopback; also as root.
+Arguments mpirun(int ranks, const Arguments& more = {}) {
+  Arguments words{"mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "btl", "self,vader"};
+  words.insert(words.end(), more.begin(), more.end());
+  words.insert(words.end(), {"-np", std::to_string(ranks)});
+  return words;
+}
+
+class MpiRun : public CliTest {
+ protected:
+  void SetUp() override {
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    if (run({"doctor", "--json"}).out.find("\"mpi\":\"Open MPI") == std::string::npos)
+      GTEST_SKIP() << "built without MPI";
+    make_data();
+  }
+
+  // A run whose weights are enough for four ranks to share.
+  static Arguments shared(const Arguments& more = {}) {
+    Arguments all{"--set", "model.embedding_dim=128", "--set", "train.micro_batch_size=1", "--set", "eval.every=3",
+                  "--set", "parallel.timeout=8"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  static Arguments endless(const Arguments& more = {}) {
+    Arguments all = shared({"--set", "train.steps=100000", "--set", "checkpoint.every=0", "--set", "eval.every=0"});
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  Ended run_on(int ranks, const Arguments& arguments, const Arguments& more = {}) const {
+    return Program(path(""), arguments, "", "", mpirun(ranks, more)).wait();
+  }
+  std::unique_ptr<Program> start_on(int ranks, const Arguments& arguments, const Arguments& more = {}) const {
+    return std::make_unique<Program>(path(""), arguments, "", "", mpirun(ranks, more));
+  }
+  void wait_for_steps(const std::string& run, std::size_t steps) const {
+    for (int i = 0; i < 10000; ++i) {
+      if (fs::exists(path(run) / "metrics.jsonl") && metric(path(run), "grad_norm").size() >= steps) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    }
+    ADD_FAILURE() << run << " does not get on";
+  }
+  // The process that is the rank of that number, started by mpirun `parent`.
+  static pid_t process_of(pid_t parent, int rank) {
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      std::ifstream stat(entry.path() / "stat");
+      std::string number, name, state, above;
+      if (!(stat >> number >> name >> state >> above) || above != std::to_string(parent)) continue;
+      const std::string rank_there = fmt::format("OMPI_COMM_WORLD_RANK={}\n", rank);
+      if (read_environment(entry.path()).find(rank_there) != std::string::npos) return std::stoi(number);
+    }
+    return -1;
+  }
+  static std::string read_environment(const fs::path& process) {
+    std::ifstream in(process / "environ", std::ios::binary);
+    std::string all((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    for (char& c : all) c = c == '\0' ? '\n' : c;
+    return all;
+  }
+};
+
+TEST_F(MpiRun, AnyNumberOfRanksHasTheSameBitsAlsoResumed) {
+  must_run(train("one", shared()));
+  for (const int ranks : {2, 4}) {
+    const std::string name = fmt::format("of{}", ranks);
+    const Ended ended = run_on(ranks, train(name, shared()));
+    ASSERT_EQ(ended.code, 0) << ended.err;
+    EXPECT_EQ(weights(name), weights("one"));
+  }
+  ASSERT_EQ(run_on(4, train("parts", shared({"--stop-at", "3"}))).code, 75);
+  ASSERT_EQ(run(train("parts", shared({"--stop-at", "7"}))).code, 75);
+  ASSERT_EQ(run_on(2, train("parts", shared())).code, 0);
+  for (const char* name : {"of2", "of4", "parts"}) {
+    EXPECT_EQ(weights(name), weights("one")) << name;
+    for (const char* key : {"loss", "grad_norm", "validation_loss"})
+      EXPECT_EQ(metric(path(name), key), metric(path("one"), key)) << name << " " << key;
+  }
+}
+
+TEST_F(MpiRun, EvaluationHasTheSameBits) {
+  must_run(train("one", {"--set", "train.steps=2", "--set", "schedule.warmup_steps=1"}));
+  const Arguments eval{"eval", "--checkpoint", "one", "--batch", "3", "--json"};
+  const Ended alone = must_run(eval), shared_out = run_on(4, eval);
+  EXPECT_EQ(shared_out.code, 0) << shared_out.err;
+  EXPECT_EQ(shared_out.out, alone.out);
+}
+
+TEST_F(MpiRun, ASignalToOneRankSavesOnce) {
+  const auto program = start_on(2, train("run", endless()));
+  wait_for_steps("run", 20);
+  kill(process_of(program->pid(), 1), SIGTERM);
+  const Ended ended = program->wait();
+  EXPECT_EQ(ended.code, 75) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("SIGTERM: saved at step"));
+  must_run({"checkpoint", "verify", "run"});
+}
+
+// mpirun passes the one on and kills after the other, as soon as it is told to.
+TEST_F(MpiRun, ASignalToMpirunSavesOnce) {
+  for (const int signal : {SIGTERM, SIGUSR1}) {
+    const std::string name = fmt::format("run{}", signal);
+    const auto program = start_on(2, train(name, endless()), {"--mca", "odls_base_sigkill_timeout", "2"});
+    wait_for_steps(name, 20);
+    program->send(signal);
+    const Ended ended = program->wait();
+    EXPECT_THAT(ended.err, HasSubstr(": saved at step"));
+    EXPECT_EQ(ended.code, signal == SIGUSR1 ? 75 : 1);
+    must_run({"checkpoint", "verify", name});
+  }
+}
+
+TEST_F(MpiRun, ARankThatIsStoppedIsNamedInTime) {
+  for (const int victim : {1, 0}) {
+    const std::string name = fmt::format("run{}", victim);
+    const auto program = start_on(2, train(name, endless()));
+    wait_for_steps(name, 20);
+    const auto begin = std::chrono::steady_clock::now();
+    kill(process_of(program->pid(), victim), SIGSTOP);
+    const Ended ended = program->wait();
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(12));  // 8, and what mpirun takes
+    EXPECT_NE(ended.code, 0);
+    EXPECT_THAT(ended.err, AllOf(HasSubstr(fmt::format("for rank {} (", victim)), HasSubstr("dead, stopped or cut off"),
+                                 HasSubstr("step "), HasSubstr("has waited")));
+  }
+}
+
+TEST_F(MpiRun, WhatOneRankCannotDoIsSaidOnce) {
+  const Ended wrong = run_on(3, train("run", shared({"--set", "optimizer.lrr=1"})));
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_EQ(wrong.errors().size(), 1u) << wrong.err;
+  EXPECT_THAT(wrong.err, HasSubstr("did you mean 'optimizer.lr'"));
+
+  Arguments other{"-np", "1", XLSTM_PROGRAM};
+  for (const std::string& word : train("run", shared())) other.push_back(word);
+  other.insert(other.end(), {":"});
+  const Ended differs =
+      Program(path(""), train("run", shared({"--set", "optimizer.lr=0.5"})), "", "", mpirun(1, other)).wait();
+  EXPECT_EQ(differs.code, 2) << differs.err;
+  EXPECT_EQ(differs.errors().size(), 1u) << differs.err;
+  EXPECT_THAT(differs.err, AllOf(HasSubstr("rank 1 ("), HasSubstr("optimizer.lr is 0.5 there, 0.003 on rank 0")));
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
+TEST_F(MpiRun, SupervisedRunsGoOnByThemselves) {
+  const Arguments supervised{XLSTM_SOURCE_DIR "/scripts/supervise.sh", "--pause", "0"};
+  Arguments launcher = supervised;
+  for (const std::string& word : mpirun(2)) launcher.push_back(word);
+  const Arguments run = train("run", endless({"--set", "checkpoint.every=20"}));
+  const auto program = std::make_unique<Program>(path(""), run, "", "", launcher);
+  for (const std::size_t steps : {30, 70}) {
+    wait_for_steps("run", steps);
+    std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", program->pid()));
+    pid_t mpi = -1;
+    ASSERT_TRUE(children >> mpi);
+    kill(process_of(mpi, 1), SIGKILL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  }
+  wait_for_steps("run", 100);
+  program->send(SIGTERM);
+  const Ended ended = program->wait();
+  EXPECT_EQ(ended.code, 75) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("starting again"));
+}
+
+TEST_F(CliTest, SupervisionGivesUp) {
+  const Arguments launcher{
+      XLSTM_SOURCE_DIR "/scripts/supervise.sh", "--pause", "0", "--limit", "3", "sh", "-c", "exit 9"};
+  const Ended ended = Program(path(""), {}, "", "", launcher).wait();
+  EXPECT_EQ(ended.code, 9);
+  EXPECT_THAT(ended.err, HasSubstr("3 failures in a row"));
+}
+
+// Twenty kills of one rank out of one, two or four; scripts/kill_test.sh 200 1 4 does more.
+TEST_F(MpiRun, RanksKilledAtRandomMoments) {
+  const std::string command = fmt::format("XLSTM_PROGRAM='{}' '{}/scripts/kill_test.sh' 20 1 4 > '{}' 2>&1",
+                                          XLSTM_PROGRAM, XLSTM_SOURCE_DIR, path("kill.log").string());
+  const int status = std::system(command.c_str());
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << read_file(path("kill.log"));
+}
+
+}  // namespace
+}  // namespace xlstm

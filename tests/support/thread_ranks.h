@@ -1,0 +1,15 @@
+#pragma once
+// Ranks that are threads of one process: the same calls as those of real ones, over copies in memory.
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "dist/communicator.h"
+
+namespace xlstm {
+
+// Runs `body` once per rank, each in a thread of its own, and returns what each threw ("" for nothing). A rank that
+// throws takes the others with it, as a process would.
+std::vector<std::string> run_ranks(int size, const std::function<void(Communicator&)>& body);
+
+}  // namespace xlstm

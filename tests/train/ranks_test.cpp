@@ -1,0 +1,197 @@
+// Runs of several ranks, as threads: the bits of one, whatever their number; and what one of them cannot do.
+#include "tests/support/fake_nccl.h"
+#include "tests/support/thread_ranks.h"
+#include "tests/train/checkpoint_cases.h"
+#include "tests/train/run_rig.h"
+
+namespace xlstm {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::HasSubstr;
+
+// With more blocks of the gradients' norm (kSumBlock) than ranks, so that each has some, and not all the same number.
+TrainConfig shared_run() {
+  TrainConfig cfg = tiny_run();
+  cfg.model.embedding_dim = 128;
+  cfg.model.num_blocks = 3;
+  cfg.train.steps = 5;
+  cfg.train.batch_size = 16;
+  cfg.checkpoint = {.every = 2, .keep = 3};
+  cfg.eval = {.every = 3, .batches = 3};
+  return cfg;
+}
+
+std::vector<std::string> train(int ranks, const fs::path& dir, TrainConfig cfg, std::optional<i64> stop_at = {},
+                               const std::function<void(Communicator&, TrainConfig&)>& change = {}) {
+  cfg.resolve();
+  return run_ranks(ranks, [&](Communicator& r) {
+    TrainConfig mine = cfg;
+    if (change) change(r, mine);
+    Trainer(dir, mine, {"test"}, &r).run(stop_at);
+  });
+}
+
+void expect_same_files(const fs::path& a, const fs::path& b) {
+  for (const char* file : {"manifest.json", "params.safetensors", "optimizer-00000.safetensors", "state.json"})
+    EXPECT_EQ(read_file(a / file), read_file(b / file)) << file;
+}
+
+class RanksTest : public testing::Test {
+ protected:
+  // The run of one rank that all others are compared with.
+  static fs::path reference() {
+    static const TempDir dir;
+    static const bool made = [] { return run_in(dir.path(), shared_run()) == RunOutcome::finished; }();
+    EXPECT_TRUE(made);
+    return dir.path();
+  }
+  static void expect_as_reference(const fs::path& dir) {
+    EXPECT_EQ(final_weights(dir), final_weights(reference()));
+    for (const char* key : {"loss", "grad_norm", "validation_loss"})
+      EXPECT_EQ(metric(dir, key), metric(reference(), key)) << key;
+  }
+};
+
+TEST_F(RanksTest, AnyNumberHasTheBitsOfOne) {
+  for (const int ranks : {2, 4, 8}) {
+    TempDir dir;
+    ASSERT_THAT(train(ranks, dir.path(), shared_run()), Each("")) << ranks;
+    expect_as_reference(dir.path());
+    expect_same_files(dir / "checkpoints/step_00000005", reference() / "checkpoints/step_00000005");
+  }
+}
+
+TEST_F(RanksTest, AnUnsharedOptimizerHasThemToo) {
+  TempDir dir;
+  TrainConfig cfg = shared_run();
+  cfg.parallel.shard_optimizer = false;
+  ASSERT_THAT(train(4, dir.path(), cfg), Each(""));
+  expect_as_reference(dir.path());
+}
+
+// The whole schedule of a step, over NCCL's calls.
+TEST_F(RanksTest, TheScheduleOfGpusHasThemToo) {
+  TempDir dir;
+  TrainConfig cfg = shared_run();
+  cfg.resolve();
+  FakeWire wire;
+  ASSERT_THAT(run_ranks(4,
+                        [&](Communicator& host) {
+                          const auto ranks = make_nccl_communicator(host, std::make_unique<FakeNccl>(wire));
+                          Trainer(dir.path(), cfg, {"test"}, ranks.get()).run({});
+                        }),
+              Each(""));
+  expect_as_reference(dir.path());
+}
+
+TEST_F(RanksTest, ResumedOnAnotherNumber) {
+  TempDir dir;
+  ASSERT_THAT(train(4, dir.path(), shared_run(), 2), Each(""));
+  ASSERT_THAT(train(1, dir.path(), shared_run(), 3), Each(""));
+  TrainConfig unshared = shared_run();
+  unshared.parallel.shard_optimizer = false;
+  ASSERT_THAT(train(2, dir.path(), unshared, 4), Each(""));
+  ASSERT_THAT(train(8, dir.path(), shared_run()), Each(""));
+  expect_as_reference(dir.path());
+}
+
+TEST_F(RanksTest, DamageThatOneSeesIsSkippedByAll) {
+  TempDir dir;
+  ASSERT_THAT(train(2, dir.path(), shared_run(), 4), Each(""));
+  const fs::path file = dir / "checkpoints/step_00000004/optimizer-00000.safetensors";
+  std::string bytes = read_file(file);
+  bytes[bytes.size() - 5] ^= 1;
+  write_text(file, bytes);
+  ASSERT_THAT(train(4, dir.path(), shared_run()), Each(""));
+  expect_as_reference(dir.path());
+}
+
+TEST_F(RanksTest, ADiskThatIsFullForOneLosesNothing) {
+  TempDir dir;
+  std::atomic<int> refused = 0;
+  {
+    const HookScope full([&](const char* call) {  // for the third file that is written of the checkpoint of step 4
+      const bool saving = std::string(call) == "fsync" && fs::exists(dir / "checkpoints/step_00000004.tmp-write");
+      return saving && ++refused == 3 ? ENOSPC : 0;
+    });
+    ASSERT_THAT(train(4, dir.path(), shared_run()), Each(""));
+  }
+  EXPECT_GE(refused, 3);
+  EXPECT_FALSE(fs::exists(dir / "checkpoints/step_00000004"));
+  expect_as_reference(dir.path());
+}
+
+TEST_F(RanksTest, FastIsAlikeButNotTheSame) {
+  TempDir one, two;
+  TrainConfig cfg = shared_run();
+  cfg.parallel.reduction = Reduction::fast;
+  ASSERT_THAT(train(1, one.path(), cfg), Each(""));
+  ASSERT_THAT(train(2, two.path(), cfg), Each(""));
+  const auto exact = metric(reference(), "loss");
+  for (const auto& dir : {one.path(), two.path()}) {
+    const auto fast = metric(dir, "loss");
+    ASSERT_EQ(fast.size(), exact.size());
+    for (std::size_t i = 0; i < fast.size(); ++i) EXPECT_NEAR(fast[i], exact[i], 1e-3);
+  }
+  EXPECT_NE(final_weights(two.path()), final_weights(reference()));
+}
+
+TEST_F(RanksTest, AnotherConfigIsNamed) {
+  TempDir dir;
+  const auto change = [](Communicator& r, TrainConfig& cfg) {
+    if (r.rank() == 2) cfg.optimizer.lr = 0.25;
+  };
+  EXPECT_THAT(train(4, dir.path(), shared_run(), {}, change),
+              Each(AllOf(HasSubstr("rank 2"), HasSubstr("optimizer.lr is 0.25 there, 0.003 on rank 0"))));
+}
+
+TEST_F(RanksTest, OtherDataAreNamed) {
+  TempDir dir, other;
+  std::string text;
+  for (const std::string& document : sample_documents(300)) text += Json{{"text", document}}.dump() + "\n";
+  write_text(other / "text.jsonl", text);
+  build_dataset({.inputs = {(other / "text.jsonl").string()},
+                 .tokenizer = sample_tokenizer_path(),
+                 .out = other / "data",
+                 .validation_fraction = 0.1});
+  const auto change = [&](Communicator& r, TrainConfig& cfg) {
+    if (r.rank() == 1) cfg.data.train = (other / "data").string();
+  };
+  EXPECT_THAT(train(2, dir.path(), shared_run(), {}, change),
+              Each(AllOf(HasSubstr("rank 1"), HasSubstr("data.train"))));
+  const auto missing = [&](Communicator& r, TrainConfig& cfg) {
+    if (r.rank() == 1) cfg.data.train = (other / "nothing").string();
+  };
+  EXPECT_THAT(train(2, dir.path(), shared_run(), {}, missing),
+              Each(AllOf(HasSubstr("rank 1"), HasSubstr("data.train: "), HasSubstr("nothing"))));
+}
+
+// One bit of one weight on one rank: in whatever part of the row, and before it has spread.
+TEST_F(RanksTest, AWeightThatDiffersIsNamedWithItsRank) {
+  for (const char* name : {"embedding.weight", "blocks.1.ffn.proj_down.weight", "lm_head.weight"}) {
+    TempDir dir;
+    TrainConfig cfg = shared_run();
+    cfg.parallel.check_interval = 1;
+    cfg.resolve();
+    ASSERT_THAT(train(4, dir.path(), cfg, 2), Each(""));
+    const auto wrong = run_ranks(4, [&](Communicator& r) {
+      Trainer trainer(dir.path(), cfg, {"test"}, &r);
+      if (r.rank() == 3)
+        for (const ParamInfo& p : trainer.state().params.all())
+          if (p.name == name) p.param.value.data[4] ^= std::byte{1};
+      trainer.run({});
+    });
+    EXPECT_THAT(wrong[3], AllOf(HasSubstr("step 3"), HasSubstr(fmt::format("'{}'", name)),
+                                HasSubstr("differs on rank 3 (thread) from all others")));
+  }
+}
+
+TEST_F(RanksTest, WorkThatCannotBeSharedIsRefused) {
+  TempDir dir;
+  EXPECT_THAT(train(3, dir.path(), shared_run()), Each(HasSubstr("8 slots cannot be shared by 3 ranks")));
+}
+
+}  // namespace
+}  // namespace xlstm

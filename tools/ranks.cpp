@@ -1,0 +1,51 @@
+#include "tools/ranks.h"
+
+#include <csignal>
+
+#include "core/log.h"
+#include "core/text.h"
+#include "dist/rank_log.h"
+#include "tools/commands.h"
+#include "train/replica_check.h"
+
+namespace xlstm {
+
+namespace {
+
+int code_of(const std::function<void(Communicator&)>& work, Communicator& ranks) {
+  const auto told = [&](int code, const char* why) {
+    if (ranks.first()) log_error("{}", one_line(why));
+    return code;
+  };
+  try {
+    work(ranks);
+    return 0;
+  } catch (const ExitCode& e) {
+    return e.code;
+  } catch (const SharedError& e) {
+    return told(2, e.what());
+  } catch (const SharedFault& e) {
+    return told(1, e.what());
+  } catch (const std::exception& e) {
+    ranks.abort(one_line(e.what()));
+  }
+  return 1;
+}
+
+}  // namespace
+
+void with_ranks(const std::function<void(Communicator&)>& work) {
+  const auto ranks = make_communicator();
+  if (ranks->size() == 1) return work(*ranks);
+  int code = 0;
+  {
+    const RankLog log(*ranks);
+    code = code_of(work, *ranks);
+  }
+  // A launcher ends all when one has ended with a code; each has done its work by then.
+  ranks->end();
+  for (const int signal : {SIGTERM, SIGUSR1}) std::signal(signal, SIG_IGN);
+  if (code != 0) throw ExitCode{code};
+}
+
+}  // namespace xlstm
