@@ -1,4 +1,4 @@
-// xlstm checkpoint info | verify | diff
+// xlstm checkpoint info | verify | diff; checkpoint_exchange.cpp has export | import
 #include <fmt/ranges.h>
 
 #include <memory>
@@ -119,7 +119,7 @@ void diff(const Options& o) {
 
 void add_checkpoint_command(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* group = app.add_subcommand("checkpoint", "Look inside checkpoints, check and compare them");
+  CLI::App* group = app.add_subcommand("checkpoint", "Look inside checkpoints, check, compare, export and import them");
   group->require_subcommand(1);
   group->footer("Example:\n  xlstm checkpoint info runs/first");
 
@@ -142,6 +142,9 @@ void add_checkpoint_command(CLI::App& app) {
   c->add_flag("--exit-code", o->exit_code, "Exit 1 when they differ, as git diff does");
   c->footer("Example:\n  xlstm checkpoint diff runs/one runs/two --exit-code");
   c->callback([o] { diff(*o); });
+
+  add_checkpoint_export_command(*group);
+  add_checkpoint_import_command(*group);
 }
 
 }  // namespace xlstm

@@ -83,6 +83,11 @@ void LanguageModel::forward(Context& ctx, Tensor loss, const TokenRows& in, cons
   head.forward(ctx, loss, s.x.back(), in.targets);
 }
 
+void LanguageModel::logits(Context& ctx, Tensor logits, const TokenRows& in, const Saved& s) const {
+  run_blocks(ctx, in, s);
+  head.logits(ctx, logits, s.x.back());
+}
+
 void LanguageModel::forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy,
                                      double scale, const PassHooks& hooks) const {
   const i64 last = 1 + cfg.num_blocks;

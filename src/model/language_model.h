@@ -39,6 +39,8 @@ struct LanguageModel {
   void forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy, double scale,
                         const PassHooks& hooks = {}) const;
   void forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const;
+  // logits (rows, vocab) of every token.
+  void logits(Context& ctx, Tensor logits, const TokenRows& in, const Saved& s) const;
 
   // logits (sequences, vocab) of the last token of each sequence.
   void prefill(Context& ctx, Tensor logits, Tensor ids, const SequenceView& seq, const Saved& s, const State& last,

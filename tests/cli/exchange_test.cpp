@@ -1,0 +1,60 @@
+// Weights to and from other programs, as a user moves them.
+#include "tests/cli/support.h"
+
+namespace xlstm {
+namespace {
+
+using testing::HasSubstr;
+
+class Exchange : public CliTest {
+ protected:
+  Exchange() {
+    make_data();
+    must_run(train("run", kWide));
+  }
+  const Arguments kWide{"--set", "model.embedding_dim=128", "--set", "train.steps=2"};
+};
+
+TEST_F(Exchange, ExportImportAndGoOn) {
+  const Json out = must_run({"checkpoint", "export", "run", "--format", "hf", "--out", "hf", "--check-logits", "8",
+                             "--shard-mb", "1", "--json"})
+                       .json();
+  EXPECT_EQ(out["format"], "hf");
+  EXPECT_EQ(files_below(path("hf")).size(), out["files"].size());
+  const Json in = must_run({"checkpoint", "import", "hf", "--run", "again", "--json"}).json();
+  EXPECT_EQ(in["weights_sha256"], weights("run"));
+  EXPECT_EQ(weights("again"), weights("run"));
+  must_run({"eval", "--checkpoint", "again", "--data", "data", "--context", "24"});
+  must_run({"generate", "--checkpoint", "again", "--prompt", "the", "--tokens", "2"});
+
+  Arguments import{"checkpoint", "import", "hf", "--run", "on", "--config", "tiny.yaml"};
+  import.insert(import.end(), kWide.begin(), kWide.end());
+  must_run(import);
+  EXPECT_THAT(must_run(train("on", kWide)).err, HasSubstr("at step 0"));
+  EXPECT_NE(weights("on"), weights("run"));
+}
+
+TEST_F(Exchange, BadInput) {
+  expect_refused({"checkpoint", "export", "nothere", "--out", "x"}, {"no checkpoint in nothere"});
+  expect_refused({"checkpoint", "export", "run", "--out", "data"}, {"--out data", "is there already"});
+  expect_refused({"checkpoint", "export", "run", "--out", "x", "--format", "gguf"}, {"--format"});
+  expect_refused({"checkpoint", "import", "data", "--run", "x"}, {"data", "expected config.json"});
+  must_run({"checkpoint", "export", "run", "--out", "hf"});
+  expect_refused({"checkpoint", "import", "hf", "--run", "run"}, {"--run run", "is there already"});
+  expect_refused({"checkpoint", "import", "hf", "--run", "x", "--set", "train.steps=2"}, {"--set", "--config"});
+  expect_refused({"checkpoint", "import", "hf", "--run", "x", "--config", "tiny.yaml"},
+                 {"model.embedding_dim: is 32", "holds a model with 128"});
+  write("hf/config.json", "{\"model_type\": ");
+  expect_refused({"checkpoint", "import", "hf", "--run", "x"}, {"hf/config.json"});
+  EXPECT_FALSE(fs::exists(path("x")));
+
+  must_run(train("sig", {"--set", "model.mixer.input_gate=sigmoid"}));
+  expect_refused({"checkpoint", "export", "sig", "--format", "hf", "--out", "x"}, {"sigmoid", "--format xlstm"});
+  const Ended own = must_run({"checkpoint", "export", "sig", "--out", "own"});
+  EXPECT_THAT(own.err, HasSubstr("layout of this program"));
+  must_run({"checkpoint", "import", "own", "--run", "sig2"});
+  EXPECT_EQ(weights("sig2"), weights("sig"));
+}
+
+}  // namespace
+}  // namespace xlstm
