@@ -12,6 +12,7 @@ namespace xlstm {
 void add_doctor_command(CLI::App& app);
 void add_tokenizer_command(CLI::App& app);
 void add_data_command(CLI::App& app);
+void add_data_import_command(CLI::App& group);
 void add_plan_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 void add_eval_command(CLI::App& app);

@@ -1,4 +1,4 @@
-// xlstm data build | info | verify
+// xlstm data build | info | verify; data_import.cpp has import
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "data/dataset.h"
 #include "data/dataset_builder.h"
 #include "tools/commands.h"
+#include "tools/data_summary.h"
 #include "tools/text_flags.h"
 
 namespace xlstm {
@@ -27,30 +28,6 @@ std::vector<fs::path> parts_of(const fs::path& folder) {
 }
 
 std::string part_name(const fs::path& part) { return (part.filename().empty() ? part.parent_path() : part).filename(); }
-
-Json summary_of(const Manifest& m) {
-  Json json = {{"documents", m.documents()},
-               {"tokens", m.tokens()},
-               {"text_bytes", m.text_bytes},
-               {"text_bytes_per_token", static_cast<double>(m.text_bytes) / static_cast<double>(m.tokens())},
-               {"shards", m.shards.size()},
-               {"vocab_size", m.vocab_size},
-               {"token_type", m.token_type() == TokenType::uint16 ? "uint16" : "uint32"},
-               {"tokenizer_sha256", m.tokenizer_sha256},
-               {"fingerprint", m.fingerprint()}};
-  return json;
-}
-
-std::string row_of(const std::string& name, const Manifest& m) {
-  return fmt::format("{:<12} {:>12} {:>15} {:>15} {:>11.3f} {:>7}  {}\n", name, m.documents(), m.tokens(), m.text_bytes,
-                     static_cast<double>(m.text_bytes) / static_cast<double>(m.tokens()), m.shards.size(),
-                     m.fingerprint().substr(0, 16));
-}
-
-std::string table_head() {
-  return fmt::format("{:<12} {:>12} {:>15} {:>15} {:>11} {:>7}  {}\n", "", "documents", "tokens", "text bytes",
-                     "bytes/token", "shards", "fingerprint");
-}
 
 // A signal ends a build at once, which loses nothing, and this says so.
 class InterruptNotice {
@@ -192,10 +169,12 @@ void add_folder_command(CLI::App& app, const std::string& name, const std::strin
 }  // namespace
 
 void add_data_command(CLI::App& app) {
-  CLI::App* cmd = app.add_subcommand("data", "Build token shards from text, describe them, check them.");
+  CLI::App* cmd = app.add_subcommand(
+      "data", "Build token shards from text or from other trainers' files, describe them, check them.");
   cmd->require_subcommand(1);
   cmd->footer("Example: xlstm data build --tokenizer tok.model --out data/wiki wiki.jsonl.zst");
   add_build(*cmd);
+  add_data_import_command(*cmd);
   add_folder_command(*cmd, "info", "What is in a data set.", info);
   add_folder_command(*cmd, "verify", "Reads everything and checks it: checksums, sizes, token ids, documents.", verify);
 }

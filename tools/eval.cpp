@@ -57,9 +57,11 @@ Result run_eval(const Options& o, Communicator& ranks) {
   if (ranks.size() > 1)
     agree(ranks, {{"--checkpoint", fmt::format("step {}", loaded.step())}, {"--data", data.fingerprint()}});
 
-  const Tokenizer tokenizer = Tokenizer::load(data.tokenizer_path());
+  // Imported token files may come without their text's tokenizer: then nothing is known of bytes.
+  std::vector<int> token_bytes;
+  if (Tokenizer::is_model(data.tokenizer_path())) token_bytes = Tokenizer::load(data.tokenizer_path()).token_bytes();
   log_info("{}: step {}", loaded.folder().string(), loaded.step());
-  const EvaluationOptions options{.windows = o.windows, .token_bytes = tokenizer.token_bytes(), .ranks = &ranks};
+  const EvaluationOptions options{.windows = o.windows, .token_bytes = token_bytes, .ranks = &ranks};
   return {
       .evaluation = evaluate(loaded, data, length, batch, options).value(), .step = loaded.step(), .context = length};
 }
@@ -81,9 +83,10 @@ void print_eval(const Options& o, Communicator& ranks) {
   if (!ranks.first()) return;
   const Json curve = loss_by_position(r.evaluation.loss_by_position);
   const double perplexity = std::exp(r.evaluation.loss);
+  const bool known = r.evaluation.bits_per_byte > 0;
   const Json json{{"loss", r.evaluation.loss},
                   {"perplexity", perplexity},
-                  {"bits_per_byte", r.evaluation.bits_per_byte},
+                  {"bits_per_byte", known ? Json(r.evaluation.bits_per_byte) : Json(nullptr)},
                   {"tokens", r.evaluation.tokens},
                   {"step", r.step},
                   {"context_length", r.context},
@@ -91,7 +94,8 @@ void print_eval(const Options& o, Communicator& ranks) {
                   {"unigram_entropy", r.evaluation.unigram_entropy}};
   std::string text = fmt::format("loss             {:.4f} nats per token\n", r.evaluation.loss);
   text += fmt::format("perplexity       {:.3f}\n", perplexity);
-  text += fmt::format("bits per byte    {:.4f}\n", r.evaluation.bits_per_byte);
+  text += known ? fmt::format("bits per byte    {:.4f}\n", r.evaluation.bits_per_byte)
+                : "bits per byte    not known: the data set has no SentencePiece tokenizer\n";
   text += fmt::format("tokens           {}\n", r.evaluation.tokens);
   text += fmt::format("unigram entropy  {:.4f} nats per token\n", r.evaluation.unigram_entropy);
   text += "loss by position in the context\n";

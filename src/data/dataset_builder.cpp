@@ -114,8 +114,8 @@ class Builder {
         total_bytes_(total_bytes(sources)),
         tokenizer_(tokenizer),
         reader_(std::move(sources), build.text),
-        train_(partial_ / "train", tokenizer, build.shard_tokens),
-        validation_(partial_ / "validation", tokenizer, build.shard_tokens) {}
+        train_(partial_ / "train", tokenizer.identity(), build.shard_tokens),
+        validation_(partial_ / "validation", tokenizer.identity(), build.shard_tokens) {}
 
   bool already_built() const { return is_same_build(record_of(build_.out)); }
   DatasetBuildResult run();

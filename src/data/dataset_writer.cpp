@@ -54,11 +54,11 @@ std::string checksum_of(const fs::path& path) {
 
 }  // namespace
 
-DatasetWriter::DatasetWriter(fs::path folder, const Tokenizer& tokenizer, i64 shard_tokens)
-    : folder_(std::move(folder)), tokenizer_(tokenizer), shard_tokens_(shard_tokens) {
-  manifest_.tokenizer_sha256 = tokenizer.sha256();
-  manifest_.vocab_size = tokenizer.vocab_size();
-  manifest_.eod_id = tokenizer.eod_id();
+DatasetWriter::DatasetWriter(fs::path folder, const TokenizerIdentity& tokenizer, i64 shard_tokens)
+    : folder_(std::move(folder)), tokenizer_model_(tokenizer.model), shard_tokens_(shard_tokens) {
+  manifest_.tokenizer_sha256 = tokenizer.sha256;
+  manifest_.vocab_size = tokenizer.vocab_size;
+  manifest_.eod_id = tokenizer.eod_id;
 }
 
 void DatasetWriter::add(std::span<const int> ids, i64 text_bytes, i64 token_bytes) {
@@ -76,7 +76,7 @@ void DatasetWriter::add(std::span<const int> ids, i64 text_bytes, i64 token_byte
       append_number(tokens_buffer_, static_cast<std::uint32_t>(id));
   };
   for (const int id : ids) put(id);
-  put(tokenizer_.eod_id());
+  put(static_cast<int>(manifest_.eod_id));
   open_.tokens += length;
   ++open_.documents;
   manifest_.text_bytes += text_bytes;
@@ -142,7 +142,7 @@ void DatasetWriter::resume(const Json& state) {
 
 Manifest DatasetWriter::finish() {
   if (!open_.file.empty()) close_shard();
-  write_file_atomically(tokenizer_model_path(folder_), tokenizer_.model());
+  write_file_atomically(tokenizer_model_path(folder_), tokenizer_model_);
   write_file_atomically(manifest_path(folder_), manifest_.to_json().dump(2) + "\n");
   return manifest_;
 }

@@ -10,7 +10,7 @@ namespace xlstm {
 
 class DatasetWriter {
  public:
-  DatasetWriter(fs::path folder, const Tokenizer& tokenizer, i64 shard_tokens);
+  DatasetWriter(fs::path folder, const TokenizerIdentity& tokenizer, i64 shard_tokens);
 
   // One document: its tokens without the end-of-document id, which is added here.
   void add(std::span<const int> ids, i64 text_bytes, i64 token_bytes);
@@ -32,7 +32,7 @@ class DatasetWriter {
   void close_shard();
 
   fs::path folder_;
-  const Tokenizer& tokenizer_;
+  std::string tokenizer_model_;
   i64 shard_tokens_;
   Manifest manifest_;  // of the finished shards, with the totals of all text
   ShardInfo open_;     // the shard being written; without a name when there is none

@@ -15,6 +15,13 @@ class SentencePieceProcessor;
 
 namespace xlstm {
 
+// What a data set keeps of its tokenizer.
+struct TokenizerIdentity {
+  std::string model, sha256;  // the file, and its digest
+  i64 vocab_size = 0, eod_id = 0;
+  std::vector<int> token_bytes{};  // of text, by id; empty when it is not known
+};
+
 class Tokenizer {
  public:
   // UserError when the file is no SentencePiece model, or one that loses something of the text.
@@ -40,6 +47,8 @@ class Tokenizer {
   const std::string& sha256() const { return sha256_; }  // of the model file
   const std::string& model() const { return model_; }    // the model file itself
   std::string piece(int id) const;                       // as SentencePiece writes it, for people
+
+  TokenizerIdentity identity() const { return {model_, sha256_, vocab_size(), eod_id_, token_bytes()}; }
 
   // Number of bytes of the original text that each id stands for; 0 for control pieces.
   std::vector<int> token_bytes() const;

@@ -1,5 +1,6 @@
 // Weights to and from other programs, as a user moves them.
 #include "tests/cli/support.h"
+#include "tests/data/token_files.h"
 
 namespace xlstm {
 namespace {
@@ -54,6 +55,29 @@ TEST_F(Exchange, BadInput) {
   EXPECT_THAT(own.err, HasSubstr("layout of this program"));
   must_run({"checkpoint", "import", "own", "--run", "sig2"});
   EXPECT_EQ(weights("sig2"), weights("sig"));
+}
+
+// Tokens whose text is not known: everything works but what needs text.
+TEST_F(Exchange, TokensOfAnotherTrainer) {
+  std::vector<int> ids;
+  for (int i = 0; i < 4000; ++i) ids.push_back(i % 50 == 49 ? 299 : (i * i + i) % 200);
+  write("tokens.npy", npy_file("<u2", "(4000,)", ids_as<std::uint16_t>(ids)));
+  write("tokenizer.json", "{}");
+  const Arguments import{"data",         "import", "tokens.npy", "--tokenizer", "tokenizer.json",
+                         "--vocab-size", "300",    "--eod-id",   "299",         "--validation-fraction",
+                         "0.2"};
+  Arguments one = import;
+  one.insert(one.end(), {"--out", "imported", "--json"});
+  const Json made = must_run(one).json();
+  EXPECT_EQ(made["train"]["documents"].get<int>() + made["validation"]["documents"].get<int>(), 80);
+  must_run({"data", "verify", "imported"});
+  must_run(train("foreign", {"--set", "data.train=imported", "--set", "data.validation=imported"}));
+  EXPECT_THAT(must_run({"eval", "--checkpoint", "foreign"}).out, HasSubstr("not known"));
+  EXPECT_EQ(must_run({"eval", "--checkpoint", "foreign", "--json"}).json()["bits_per_byte"], nullptr);
+  expect_refused({"generate", "--checkpoint", "foreign"}, {"tokenizer.model"});
+  expect_refused(one, {"--out imported", "is there already"});
+  expect_refused({"data", "import", "nothere.npy", "--out", "x"}, {"nothere.npy"});
+  expect_refused({"data", "import", "text.jsonl", "--out", "x"}, {"text.jsonl", "raw-u16"});
 }
 
 }  // namespace

@@ -221,7 +221,7 @@ TEST_F(DatasetTest, ReadsAcrossShards) {
 class DamageTest : public DatasetTest {
  protected:
   void SetUp() override {
-    DatasetWriter writer(folder(), sample_tokenizer(), 1000);
+    DatasetWriter writer(folder(), sample_tokenizer().identity(), 1000);
     for (const std::string text : {"one memory", "two gates", "three"}) {
       const auto size = static_cast<i64>(text.size());
       writer.add(sample_tokenizer().encode(text), size, size);

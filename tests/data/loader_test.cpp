@@ -19,7 +19,7 @@ class LoaderTest : public testing::Test {
   static constexpr i64 kLength = 7;
 
   LoaderTest() {
-    DatasetWriter writer(dir_ / "data", sample_tokenizer(), 500);
+    DatasetWriter writer(dir_ / "data", sample_tokenizer().identity(), 500);
     for (const std::string& text : sample_documents(20))
       writer.add(sample_tokenizer().encode(text), static_cast<i64>(text.size()), static_cast<i64>(text.size()));
     writer.finish();
