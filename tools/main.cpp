@@ -111,6 +111,8 @@ int run(int argc, char** argv) {
   add_eval_command(app);
   add_generate_command(app);
   add_checkpoint_command(app);
+  add_compare_command(app);
+  add_report_command(app);
   add_bench_command(app);
   try {
     app.parse(argc, argv);

@@ -2,6 +2,7 @@
 #include "tools/commands.h"
 #include "tools/ranks.h"
 #include "train/agreement.h"
+#include "train/report.h"
 #include "train/trainer.h"
 
 namespace xlstm {
@@ -30,7 +31,9 @@ void train(const Options& o, Communicator& ranks) {
   if (ranks.size() > 1)
     agree(ranks, {{"--run", run.string()}, {"--stop-at", o.stop_at ? std::to_string(*o.stop_at) : "none"}});
   Trainer trainer(run, cfg, command_line(o), &ranks);
-  switch (trainer.run(o.stop_at)) {
+  const RunOutcome outcome = trainer.run(o.stop_at);
+  if (ranks.first()) write_run_report(run);
+  switch (outcome) {
     case RunOutcome::finished: return;
     case RunOutcome::stopped: throw ExitCode{75};
     case RunOutcome::diverged: throw ExitCode{3};

@@ -112,6 +112,8 @@ XL_OP(swiglu_backward, Tensor dgate_up, Tensor dy, Tensor gate_up)
 XL_OP(gates_forward, Gates log, Tensor pre, Tensor bias, Tensor starts, InputGate gate, double cap)
 XL_OP(gates_backward, Tensor dpre, Tensor dbias, Gates dlog, Tensor pre, Tensor bias, Tensor starts, InputGate gate,
       double cap)
+//      extremes (2, 2H): row 0 = max(row 0, pre + bias over all rows), row 1 = the same with min; NaN is passed over
+XL_OP(gate_extremes, Tensor extremes, Tensor pre, Tensor bias)
 
 // ---- the mLSTM cell, chunkwise (spec §3.2-3.4, §4; kernels/cell.h for shapes and meaning)
 XL_OP(mlstm_forward, Tensor h, CellStats stats, CellState last, CellInputs in, CellState first, CellShape shape,

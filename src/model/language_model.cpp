@@ -1,5 +1,7 @@
 #include "model/language_model.h"
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "model/init.h"
@@ -81,6 +83,31 @@ void LanguageModel::run_blocks(Context& ctx, const TokenRows& in, const Saved& s
 void LanguageModel::forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const {
   run_blocks(ctx, in, s, {});
   head.forward(ctx, loss, s.x.back(), in.targets);
+}
+
+void LanguageModel::reset_gate_extremes(Context& ctx, const Saved& s) const {
+  for (const Block::Saved& block : s.blocks) {
+    const Tensor extremes = std::get<MLstm::Saved>(block.mixer).extremes;
+    ops::fill(ctx, extremes.slice_rows(0, 1), -INFINITY);
+    ops::fill(ctx, extremes.slice_rows(1, 2), INFINITY);
+  }
+}
+
+GateExtremes LanguageModel::gate_extremes(Context& ctx, const Saved& s) const {
+  GateExtremes all{-INFINITY, INFINITY, -INFINITY, INFINITY};
+  for (const Block::Saved& block : s.blocks) {
+    const Tensor extremes = std::get<MLstm::Saved>(block.mixer).extremes;
+    XL_CHECK(extremes.dtype == DType::f32, "only a run's extremes are read");
+    std::vector<float> values(static_cast<std::size_t>(extremes.size()));
+    download(ctx, values.data(), extremes);
+    const std::size_t gates = values.size() / 2, heads = gates / 2;
+    for (std::size_t j = 0; j < gates; ++j) {
+      double &high = j < heads ? all.input_max : all.forget_max, &low = j < heads ? all.input_min : all.forget_min;
+      high = std::max(high, static_cast<double>(values[j]));
+      low = std::min(low, static_cast<double>(values[gates + j]));
+    }
+  }
+  return all;
 }
 
 void LanguageModel::logits(Context& ctx, Tensor logits, const TokenRows& in, const Saved& s) const {

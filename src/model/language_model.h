@@ -14,6 +14,11 @@ struct PassHooks {
   std::function<void(i64 part)> before_forward, after_backward;  // each may be empty
 };
 
+// Gate pre-activations, with their bias and before the soft cap, over all layers and heads.
+struct GateExtremes {
+  double input_max = 0, input_min = 0, forget_max = 0, forget_min = 0;
+};
+
 struct LanguageModel {
   struct Saved {
     std::vector<Tensor> x;  // (rows, D): the input of every block, and of the head
@@ -39,6 +44,9 @@ struct LanguageModel {
   void forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy, double scale,
                         const PassHooks& hooks = {}) const;
   void forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const;
+  // Of the passes since the reset. Every block has its own, so `s` must be of plan().
+  void reset_gate_extremes(Context& ctx, const Saved& s) const;
+  GateExtremes gate_extremes(Context& ctx, const Saved& s) const;
   // logits (rows, vocab) of every token.
   void logits(Context& ctx, Tensor logits, const TokenRows& in, const Saved& s) const;
 

@@ -36,7 +36,8 @@ MLstm::Saved MLstm::plan(SavePlan& p, DType t, i64 rows) const {
           .stats = {},
           .mean = p.keep("mlstm.mean", st, rows, heads),
           .rstd = p.keep("mlstm.rstd", st, rows, heads),
-          .gated = p.cheap("mlstm.gated", t, rows, v_dim)};
+          .gated = p.cheap("mlstm.gated", t, rows, v_dim),
+          .extremes = p.always("mlstm.gate_extremes", st, 2, 2 * heads)};
   if (cfg.input_gate == InputGate::exp)
     s.stats = {p.keep("mlstm.denominator", st, rows, heads), p.keep("mlstm.max", st, rows, heads)};
   return s;

@@ -16,6 +16,7 @@ struct MLstm {
     CellStats stats;    // (rows, H) each              with a normaliser only
     Tensor mean, rstd;  // (rows, H)                 of the head norm
     Tensor gated;       // (rows, V H)                 cheap
+    Tensor extremes;    // (2, 2 H)                    of gate_pre with its bias, since somebody reset them
   };
   using State = CellState;  // what generation carries from token to token
 
@@ -35,6 +36,7 @@ struct MLstm {
   // y = residual + the layer's output for x
   void forward(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s, const SequenceView& seq) const {
     forward_with_state(ctx, y, residual, x, s, seq, /*last=*/{}, /*first=*/{});
+    ops::gate_extremes(ctx, s.extremes, s.gate_pre, gate_bias.value);
   }
   void rebuild(Context& ctx, const Saved& s, const SequenceView& seq) const;
   // dy is the residual's gradient, too; dx is x's alone, without what comes through gate_pre.

@@ -23,6 +23,8 @@ class SavePlan {
   Tensor cheap(const char* name, DType t, i64 rows, i64 cols) {
     return pick(Recompute::cheap).alloc(name, t, rows, cols);
   }
+  // Of every block apart, whatever the policy: what is read when the pass is over.
+  Tensor always(const char* name, DType t, i64 rows, i64 cols) { return own_.alloc(name, t, rows, cols); }
 
  private:
   Arena& pick(Recompute from) { return policy_ >= from ? shared_ : own_; }

@@ -5,10 +5,13 @@
 #include <optional>
 
 #include "core/text.h"
+#include "train/report.h"
 
 namespace xlstm {
 
 namespace {
+
+constexpr double kSecondsBetweenReports = 60;  // at least: a page takes a fraction of one
 
 // JSON has no NaN: a loss that is not finite is written as null.
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
@@ -62,7 +65,11 @@ std::string RunLog::open_metrics(const fs::path& metrics, i64 resumed_step) {
 }
 
 RunLog::RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console_every)
-    : steps_(steps), console_every_(console_every), first_step_(resumed_step), line_step_(resumed_step) {
+    : steps_(steps),
+      console_every_(console_every),
+      first_step_(resumed_step),
+      line_step_(resumed_step),
+      run_(metrics.parent_path()) {
   write_file_atomically(metrics, open_metrics(metrics, resumed_step));
   file_ = std::make_unique<OutputFile>(metrics, /*append=*/true);
   if (stderr_is_terminal())
@@ -90,7 +97,11 @@ void RunLog::step(const StepRecord& r) {
          {"mfu", r.mfu},
          {"seconds", r.seconds},
          {"data_wait", r.data_wait},
-         {"applied", r.applied}});
+         {"applied", r.applied},
+         {"input_gate_max", number(r.gates.input_max)},
+         {"input_gate_min", number(r.gates.input_min)},
+         {"forget_gate_max", number(r.gates.forget_max)},
+         {"forget_gate_min", number(r.gates.forget_min)}});
   if (bar_) bar_->update(static_cast<double>(r.step), fmt::format("loss {:.4f}", r.loss));
   if (r.step % console_every_ != 0 && r.step != steps_ && r.step != first_step_ + 1) return;
   const double per_step = timer_.seconds() / static_cast<double>(r.step - first_step_);
@@ -112,6 +123,9 @@ void RunLog::evaluation(i64 step, double loss, i64 tokens) {
   log_info("step {:>6}/{}  validation loss {:.4f}  perplexity {:.2f}  ({} tokens)", step, steps_, loss, std::exp(loss),
            tokens);
   last_evaluation_ = step;
+  if (since_report_.seconds() < kSecondsBetweenReports) return;
+  write_run_report(run_);
+  since_report_ = {};
 }
 
 void RunLog::finish(const std::string& note) {

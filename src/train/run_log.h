@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "model/language_model.h"
 
 namespace xlstm {
 
@@ -16,6 +17,7 @@ struct StepRecord {
   double seconds = 0;  // of this step
   double data_wait = 0;
   bool applied = true;
+  GateExtremes gates{};
 };
 
 class RunLog {
@@ -44,6 +46,8 @@ class RunLog {
   Timer timer_, line_timer_;
   i64 first_step_, line_step_;  // of this process; of the last line on the console
   i64 last_evaluation_ = -1;    // step
+  fs::path run_;
+  Timer since_report_;
   std::unique_ptr<Progress> bar_;
 };
 

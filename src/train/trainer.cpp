@@ -232,6 +232,7 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
   StepInput in{.batch = batch_, .lr = lr, .update = at_.updates + 1, .scored = scored};
   if (ranks_.size() > 1 && due(cfg_.parallel.check_interval, ctx_.step))
     in.before_update = [this] { compare_replicas(ctx_, state_, ranks_, ctx_.step); };
+  state_.model.reset_gate_extremes(ctx_, state_.saved);
   const StepResult result = step_.run(in);
   if (gemm_algorithms_) gemm_algorithms_->keep();
 
@@ -254,7 +255,21 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
           .mfu = rate * flops_per_token_ / gemm_peak_,
           .seconds = seconds,
           .data_wait = waited,
-          .applied = result.applied};
+          .applied = result.applied,
+          .gates = gate_extremes()};
+}
+
+// Of all ranks.
+GateExtremes Trainer::gate_extremes() {
+  const GateExtremes mine = state_.model.gate_extremes(ctx_, state_.saved);
+  std::vector<GateExtremes> all(static_cast<std::size_t>(ranks_.size()));
+  ranks_.gather_bytes("gate extremes", &mine, all.data(), sizeof mine);
+  GateExtremes out = mine;
+  for (const GateExtremes& one : all) {
+    out.input_max = std::max(out.input_max, one.input_max), out.input_min = std::min(out.input_min, one.input_min);
+    out.forget_max = std::max(out.forget_max, one.forget_max), out.forget_min = std::min(out.forget_min, one.forget_min);
+  }
+  return out;
 }
 
 // False when a signal ended it. The same on all ranks, as everything that they do next depends on it.

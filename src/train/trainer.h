@@ -54,6 +54,7 @@ class Trainer {
   CheckpointContent content() const;
   std::string next_batch();
   Meeting meet(const std::string& damage);
+  GateExtremes gate_extremes();
   StepRecord train_one(const Timer& timer, double waited, i64 scored);
   void data_ends(const std::string& damage);
   bool evaluate();

@@ -252,6 +252,20 @@ OpCase gates_case(InputGate gate) {
 TEST(OpTable, GatesExp) { check_op(gates_case(InputGate::exp)); }
 TEST(OpTable, GatesSigmoid) { check_op(gates_case(InputGate::sigmoid)); }
 
+// What stands in `extremes` counts, too: an update has many micro-batches.
+TEST(OpTable, GateExtremes) {
+  check_op({.shapes = {{1, 1}, {3, 7}, {5, 4}, {130, 3}},  // rows, heads
+            .large = {{5000, 4}},
+            .tensors =
+                [](Shape s) {
+                  return Tensors{input("pre", s[0], 2 * s[1]).scaled(4), input("bias", 1, 2 * s[1]).scaled(3),
+                                 inout("extremes", 2, 2 * s[1])};
+                },
+            .forward = [](Context& ctx, Io& t) { ops::gate_extremes(ctx, t["extremes"], t["pre"], t["bias"]); },
+            .meaning = [](auto& t) { ref::gate_extremes(t("extremes"), t("pre"), t("bias")); },
+            .roundings = 1});
+}
+
 TEST(OpTable, HeadNormGate) {
   check_op({.shapes = {{1, 1, 2}, {3, 2, 7}, {5, 3, 64}, {2, 1, 1025}},  // rows, heads, V
             .large = {{300, 3, 70}, {70, 3, 64}, {70, 1, 1536}},

@@ -75,6 +75,16 @@ Matrix<S> forget_gates(const Matrix<S>& pre, const Matrix<S>& bias, const Matrix
 }
 
 template <class S>
+void gate_extremes(Matrix<S>& extremes, const Matrix<S>& pre, const Matrix<S>& bias) {
+  for (i64 r = 0; r < pre.rows; ++r)
+    for (i64 c = 0; c < pre.cols; ++c) {
+      const S x = pre(r, c) + bias(0, c);
+      if (std::real(x) > std::real(extremes(0, c))) extremes(0, c) = x;
+      if (std::real(x) < std::real(extremes(1, c))) extremes(1, c) = x;
+    }
+}
+
+template <class S>
 Matrix<S> head_mean(const Matrix<S>& h, i64 heads) {
   const i64 V = h.cols / heads;
   return make_matrix<S>(h.rows, heads, [&](i64 r, i64 head) {

@@ -67,4 +67,19 @@ void gates_backward(Context&, Tensor dpre, Tensor dbias, Gates dlog, Tensor pre,
   });
 }
 
+void gate_extremes(Context&, Tensor extremes, Tensor pre, Tensor bias) {
+  check_shape(extremes, 2, pre.cols, pre.dtype);
+  check_shape(bias, 1, pre.cols, pre.dtype);
+  with_float_type(pre.dtype, [&]<class T>() {
+    const RowsOf<T> in(pre), out(extremes);
+    const T* const b = bias.row<T>();
+    for (i64 r = 0; r < pre.rows; ++r)
+      for (i64 j = 0; j < pre.cols; ++j) {
+        const T x = in[r][j] + b[j];
+        out[0][j] = std::max(out[0][j], x);
+        out[1][j] = std::min(out[1][j], x);
+      }
+  });
+}
+
 }  // namespace xlstm::XL_CPU

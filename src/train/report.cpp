@@ -1,0 +1,247 @@
+#include "train/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/config.h"
+#include "core/log.h"
+#include "core/text.h"
+#include "train/html.h"
+#include "train/report_curves.h"
+
+namespace xlstm {
+
+namespace {
+
+std::string cell(const std::string& text) { return html_text(text); }
+
+std::string number(double value, int digits) {
+  return std::isfinite(value) ? fmt::format("{:.{}f}", value, digits) : "–";
+}
+
+std::string signed_number(double value, int digits) {
+  return std::isfinite(value) ? fmt::format("{:+.{}f}", value, digits) : "–";
+}
+
+std::string spread(const std::optional<Spread>& s, int digits) {
+  if (!s) return "–";
+  return number(s->mean, digits) + (s->deviation ? " ± " + number(*s->deviation, digits) : "");
+}
+
+double last_validation(const RunMetrics& m) { return m.evaluations.empty() ? NAN : m.evaluations.back().loss; }
+
+std::string setting(const ReportedRun& run, const std::string& key) {
+  const auto it = run.settings.find(key);
+  return it == run.settings.end() ? "" : it->second;
+}
+
+std::string dot(std::size_t number) {
+  return fmt::format("<span class=\"dot\" style=\"background:var(--series-{})\"></span>", number % kSeriesColors);
+}
+
+// The last step at which all runs were evaluated, or 0.
+i64 common_evaluation(const std::vector<ReportedRun>& runs) {
+  std::set<i64> common;
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    std::set<i64> steps;
+    for (const EvaluationMetrics& e : runs[r].metrics.evaluations)
+      if (r == 0 || common.contains(e.step)) steps.insert(e.step);
+    common = std::move(steps);
+  }
+  return common.empty() ? 0 : *common.rbegin();
+}
+
+std::string heading(const std::vector<ReportedRun>& runs, const Comparison* arms) {
+  std::string text = "<h1>";
+  if (arms)
+    text += fmt::format("Comparison of {}", counted(static_cast<i64>(arms->arms.size()), "arm"));
+  else
+    for (std::size_t r = 0; r < runs.size() && r < 3; ++r) text += (r == 0 ? "" : ", ") + cell(runs[r].name);
+  if (!arms && runs.size() > 3) text += fmt::format(" and {} more", runs.size() - 3);
+  text += "</h1>\n";
+  if (runs.size() > 1) return text;
+  const ReportedRun& run = runs[0];
+  const StepMetrics last = run.metrics.steps.empty() ? StepMetrics{} : run.metrics.steps.back();
+  const std::string steps = setting(run, "train.steps");
+  const double left =
+      (std::atof(steps.c_str()) - static_cast<double>(last.step)) *
+      (run.metrics.steps.empty() ? 0 : run.metrics.seconds() / static_cast<double>(run.metrics.steps.size()));
+  return text + fmt::format("<p class=\"soft\">step {} of {}, {} tokens, {} of training{}</p>\n", last.step, steps,
+                            human_count(static_cast<double>(last.tokens)), human_duration(run.metrics.seconds()),
+                            left > 0 ? ", " + human_duration(left) + " left" : "");
+}
+
+std::string arms_table(const Comparison& c) {
+  std::vector<std::vector<std::string>> rows{{"arm", "loss", "perplexity", "Δ perplexity", "loss at equal time",
+                                              "perplexity at equal time", "tokens/s", "memory", "largest input gate",
+                                              "skipped updates", "seeds"}};
+  for (const ArmResult& a : c.arms) {
+    const bool both = a.perplexity && c.arms[0].perplexity && &a != &c.arms[0];
+    rows.push_back({dot(static_cast<std::size_t>(&a - c.arms.data())) + cell(a.name), spread(a.loss, 4),
+                    spread(a.perplexity, 2),
+                    both ? signed_number(a.perplexity->mean - c.arms[0].perplexity->mean, 2) : "",
+                    spread(a.loss_at_seconds, 4), spread(a.perplexity_at_seconds, 2), spread(a.tokens_per_second, 0),
+                    human_bytes(a.peak_bytes), spread(a.largest_gate, 2), std::to_string(a.skipped),
+                    std::to_string(a.seeds) +
+                        (a.diverged > 0 ? fmt::format(" <span class=\"bad\">{} diverged</span>", a.diverged) : "")});
+  }
+  return html_table(rows) +
+         fmt::format(
+             "<p class=\"soft\">Validation loss in nats per token; equal tokens: {} (step {}); equal time: {} of "
+             "training, without evaluations and saves, between the evaluations around it. ± is the standard deviation "
+             "over "
+             "the seeds. Every arm sees the same tokens in the same order, seed by seed. Largest input gate: of its "
+             "pre-activation, before the soft cap.</p>\n",
+             human_count(static_cast<double>(c.tokens)), c.step, human_duration(c.seconds));
+}
+
+std::string runs_table(const std::vector<ReportedRun>& runs) {
+  const i64 step = common_evaluation(runs);
+  std::vector<std::vector<std::string>> rows{{"run", "steps", "tokens", "training loss", "validation loss",
+                                              "perplexity", "Δ loss", "tokens/s", "largest input gate",
+                                              "skipped updates"}};
+  const auto loss = [&](const ReportedRun& run) {
+    return runs.size() == 1 ? last_validation(run.metrics) : run.metrics.validation_at_step(step).value_or(NAN);
+  };
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    const RunMetrics& m = runs[r].metrics;
+    const StepMetrics last = m.steps.empty() ? StepMetrics{} : m.steps.back();
+    rows.push_back({dot(runs[r].color) + cell(runs[r].name), std::to_string(last.step),
+                    human_count(static_cast<double>(last.tokens)), number(m.training_loss(last.step), 4),
+                    number(loss(runs[r]), 4), number(std::exp(loss(runs[r])), 2),
+                    r == 0 ? "" : signed_number(loss(runs[r]) - loss(runs[0]), 4), number(m.tokens_per_second(), 0),
+                    number(m.largest_gate(), 2), std::to_string(m.skipped())});
+  }
+  std::string note;
+  if (runs.size() > 1)
+    note = step > 0 ? fmt::format("<p class=\"soft\">Validation at step {}, the last that all runs have.</p>\n", step)
+                    : "<p class=\"soft\">The runs have no evaluation at the same step.</p>\n";
+  return html_table(rows) + note;
+}
+
+// Keys whose values differ, a column per run; then all of them, folded away.
+std::string settings(const std::vector<ReportedRun>& runs) {
+  std::set<std::string> keys;
+  for (const ReportedRun& run : runs)
+    for (const auto& [key, value] : run.settings) keys.insert(key);
+  std::vector<std::string> head{"key"};
+  for (std::size_t r = 0; r < runs.size(); ++r) head.push_back(dot(runs[r].color) + cell(runs[r].name));
+  std::vector<std::vector<std::string>> different{head}, all{head};
+  for (const std::string& key : keys) {
+    std::vector<std::string> row{cell(key)};
+    std::set<std::string> values;
+    for (const ReportedRun& run : runs) {
+      values.insert(setting(run, key));
+      row.push_back(cell(setting(run, key)));
+    }
+    if (values.size() > 1 && key != "run.name") different.push_back(row);
+    all.push_back(row);
+  }
+  std::string text;
+  if (runs.size() > 1)
+    text += different.size() > 1 ? html_table(different) : "<p>The runs have the same settings.</p>\n";
+  return text + html_folded("all settings", html_table(all));
+}
+
+std::string samples(const std::vector<ReportedRun>& runs) {
+  std::string text;
+  for (std::size_t r = 0; r < runs.size(); ++r)
+    for (const std::string& sample : runs[r].samples)
+      text += "<p>" + dot(runs[r].color) + cell(runs[r].name) + "</p>\n<pre>" + html_text(sample) + "</pre>\n";
+  return text;
+}
+
+std::string environments(const std::vector<ReportedRun>& runs) {
+  std::vector<std::vector<std::string>> rows{{"run", "program", "processor", "threads", "system", "time", "starts"}};
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    const Json& e = runs[r].environment;
+    const auto field = [&](const char* key) {
+      if (!e.is_object() || !e.contains(key)) return std::string("–");
+      return cell(e[key].is_string() ? e[key].get<std::string>() : e[key].dump());
+    };
+    rows.push_back({dot(runs[r].color) + cell(runs[r].name), field("program"), field("processor"), field("threads"),
+                    field("system"), field("time"), std::to_string(runs[r].starts)});
+  }
+  return html_table(rows);
+}
+
+std::string anomalies(const std::vector<ReportedRun>& runs) {
+  std::string text;
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    const RunMetrics& m = runs[r].metrics;
+    const auto tell = [&](const std::string& what) {
+      text += "<p>" + dot(runs[r].color) + cell(runs[r].name) + ": " + what + "</p>\n";
+    };
+    std::string steps;
+    i64 shown = 0;
+    for (const StepMetrics& s : m.steps)
+      if (!s.applied && ++shown <= 20) steps += (steps.empty() ? "" : ", ") + std::to_string(s.step);
+    if (shown > 0)
+      tell(fmt::format("<span class=\"bad\">{} skipped</span> because loss or gradient was not finite, at step {}{}",
+                       counted(shown, "update"), steps, shown > 20 ? ", …" : ""));
+    if (m.damaged_lines > 0)
+      tell(fmt::format("{} of metrics.jsonl could not be read and {} left out", counted(m.damaged_lines, "line"),
+                       m.damaged_lines == 1 ? "is" : "are"));
+    for (const std::string& name : runs[r].anomalies) tell("evidence in anomalies/" + cell(name));
+  }
+  return text.empty() ? "<p>None.</p>\n" : text;
+}
+
+void check_comparable(const std::vector<ReportedRun>& runs) {
+  for (const ReportedRun& run : runs)
+    for (const char* key : {"data.validation", "model.vocab_size"})
+      if (setting(run, key) != setting(runs[0], key))
+        throw user_error("{} and {} cannot be compared: {} is '{}' and '{}', so their losses are of different things",
+                         runs[0].name, run.name, key, setting(runs[0], key), setting(run, key));
+}
+
+}  // namespace
+
+ReportedRun ReportedRun::read(const fs::path& folder) {
+  const fs::path config = folder / "config.yaml", metrics = folder / "metrics.jsonl";
+  std::error_code ignored;
+  if (!fs::exists(config, ignored) || !fs::exists(metrics, ignored))
+    throw user_error("{}: no run there (no {}); name a folder that 'xlstm train' has made", folder.string(),
+                     fs::exists(config, ignored) ? "metrics.jsonl" : "config.yaml");
+  ReportedRun run{.name = folder.lexically_normal().string(), .metrics = RunMetrics::read(metrics)};
+  for (const auto& [key, value] : ConfigTree::from_file(config.string()).values) run.settings[key] = value.text;
+  if (const fs::path file = folder / "environment.json"; fs::exists(file, ignored)) try {
+      const Json starts = read_json(file).at("starts");
+      run.starts = static_cast<i64>(starts.size());
+      if (!starts.empty()) run.environment = starts.back();
+    } catch (const std::exception&) {
+      run.environment = nullptr;  // damaged: the next start of the run says so
+    }
+  if (fs::is_directory(folder / "anomalies", ignored))
+    for (const auto& entry : fs::directory_iterator(folder / "anomalies", ignored))
+      run.anomalies.push_back(entry.path().filename().string());
+  std::sort(run.anomalies.begin(), run.anomalies.end());
+  return run;
+}
+
+std::string report_page(const std::vector<ReportedRun>& runs, const Comparison* arms) {
+  XL_CHECK(!runs.empty(), "a report is of one run at least");
+  check_comparable(runs);
+  std::string body = heading(runs, arms);
+  if (arms) body += html_section("Result", arms_table(*arms));
+  body += html_section(arms ? "Runs" : "Result", runs_table(runs));
+  body += html_section(runs.size() > 1 ? "Settings that differ" : "Settings", settings(runs));
+  std::string legend;
+  for (std::size_t r = 0; r < runs.size(); ++r) legend += "<li>" + dot(runs[r].color) + cell(runs[r].name) + "</li>\n";
+  body += html_section("Curves", "<ul class=\"legend\">" + legend + "</ul>\n" + curves_html(runs));
+  body += html_section("Samples", samples(runs));
+  body += html_section("Anomalies", anomalies(runs));
+  body += html_section("Environment", environments(runs));
+  return html_page(runs.size() == 1 ? runs[0].name : fmt::format("{} runs", runs.size()), body);
+}
+
+void write_run_report(const fs::path& run) {
+  try {
+    write_file_atomically(run / "report.html", report_page({ReportedRun::read(run)}));
+  } catch (const std::exception& e) {
+    log_warning("no report: {}", e.what());
+  }
+}
+
+}  // namespace xlstm

@@ -1,0 +1,101 @@
+#include "train/report_curves.h"
+
+#include <cmath>
+
+#include "train/html.h"
+
+namespace xlstm {
+
+namespace {
+
+constexpr std::size_t kMostPoints = 500;  // of a curve
+
+using Points = std::vector<std::pair<double, double>>;
+
+template <class F>
+Points over_steps(const RunMetrics& m, Thin how, F&& value) {
+  Points points;
+  for (const StepMetrics& s : m.steps) points.emplace_back(static_cast<double>(s.tokens), value(s));
+  return thinned(points, kMostPoints, how);
+}
+
+Points over_evaluations(const RunMetrics& m, double (*value)(double)) {
+  Points points;
+  for (const EvaluationMetrics& e : m.evaluations) points.emplace_back(static_cast<double>(e.tokens), value(e.loss));
+  return points;
+}
+
+class Curves {
+ public:
+  explicit Curves(const std::vector<ReportedRun>& runs) : runs_(runs) {}
+
+  template <class F>
+  Plot& of_steps(const char* title, F&& value, Thin how = Thin::mean) {
+    Plot& plot = add(title);
+    for (std::size_t r = 0; r < runs_.size(); ++r)
+      plot.series.push_back(
+          {over_steps(runs_[r].metrics, how, value), static_cast<int>(runs_[r].color), /*dashed=*/false});
+    return plot;
+  }
+  Plot& of_evaluations(const char* title, double (*value)(double)) {
+    Plot& plot = add(title);
+    for (std::size_t r = 0; r < runs_.size(); ++r)
+      plot.series.push_back(
+          {over_evaluations(runs_[r].metrics, value), static_cast<int>(runs_[r].color), /*dashed=*/false});
+    return plot;
+  }
+  // A second quantity in the same picture.
+  template <class F>
+  void also(Plot& plot, F&& value) {
+    for (std::size_t r = 0; r < runs_.size(); ++r)
+      plot.series.push_back(
+          {over_steps(runs_[r].metrics, Thin::mean, value), static_cast<int>(runs_[r].color), /*dashed=*/true});
+  }
+  const std::vector<Plot>& plots() const { return plots_; }
+
+ private:
+  Plot& add(const char* title) {
+    plots_.push_back({.title = title, .x_label = "tokens", .series = {}});
+    return plots_.back();
+  }
+  const std::vector<ReportedRun>& runs_;
+  std::vector<Plot> plots_;
+};
+
+std::vector<Plot> plots_of(const std::vector<ReportedRun>& runs) {
+  Curves c(runs);
+  c.of_steps("training loss", [](const StepMetrics& s) { return s.loss; });
+  c.of_evaluations("validation loss", [](double loss) { return loss; });
+  c.of_evaluations("validation perplexity", [](double loss) { return std::exp(loss); });
+  c.of_steps(
+       "gradient norm, largest of each stretch", [](const StepMetrics& s) { return s.grad_norm; }, Thin::largest)
+      .log_y = true;
+  c.of_steps("learning rate", [](const StepMetrics& s) { return s.lr; }).from_zero = true;
+  c.of_steps("tokens per second", [](const StepMetrics& s) { return s.tokens_per_second; }).from_zero = true;
+  c.also(c.of_steps("input gate pre-activation: largest, and smallest (dashed)",
+                    [](const StepMetrics& s) { return s.input_gate_max; }),
+         [](const StepMetrics& s) { return s.input_gate_min; });
+  c.also(c.of_steps("forget gate pre-activation: largest, and smallest (dashed)",
+                    [](const StepMetrics& s) { return s.forget_gate_max; }),
+         [](const StepMetrics& s) { return s.forget_gate_min; });
+  c.of_steps("waiting for data, share of the step", [](const StepMetrics& s) {
+     return s.data_wait / s.seconds;
+   }).from_zero = true;
+  return c.plots();
+}
+
+}  // namespace
+
+std::string curves_html(const std::vector<ReportedRun>& runs) {
+  if (!can_plot()) return "<p>No curves: gnuplot is not installed (Debian: gnuplot-nox).</p>\n";
+  const std::vector<Plot> plots = plots_of(runs);
+  const std::vector<std::string> drawn = draw_svg(plots);
+  std::string text;
+  for (std::size_t i = 0; i < plots.size(); ++i)
+    if (!drawn[i].empty())
+      text += "<figure><figcaption>" + html_text(plots[i].title) + "</figcaption>\n" + drawn[i] + "</figure>\n";
+  return text.empty() ? "<p>No curves yet: two steps or two evaluations are needed.</p>\n"
+                      : "<div class=\"plots\">\n" + text + "</div>\n";
+}
+
+}  // namespace xlstm

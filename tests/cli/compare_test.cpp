@@ -1,0 +1,153 @@
+// An experiment as one command: resumed, not repeated, reported; and its page in a real browser, where there is one.
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <regex>
+
+#include "core/process.h"
+#include "tests/cli/support.h"
+
+namespace xlstm {
+namespace {
+
+using testing::HasSubstr;
+
+class CompareTest : public CliTest {
+ protected:
+  CompareTest() { make_data(); }
+  Arguments compare(const Arguments& more = {}) const {
+    Arguments a{"compare", "--config", "tiny.yaml", "--vary", "model.mixer.input_gate=exp,sigmoid", "--out", "cmp"};
+    a.insert(a.end(), more.begin(), more.end());
+    return a;
+  }
+};
+
+TEST_F(CompareTest, TrainsOnceAndGoesOn) {
+  const Ended first = must_run(compare({"--seeds", "2", "--json"}));
+  const Json result = first.json();
+  ASSERT_EQ(result["arms"].size(), 2u);
+  for (const Json& arm : result["arms"]) {
+    EXPECT_EQ(arm["finished"], 2);
+    EXPECT_GT(arm["loss"]["deviation"].get<double>(), 0);
+    EXPECT_GT(arm["peak_bytes"].get<i64>(), 0);
+    EXPECT_GT(arm["tokens_per_second"]["mean"].get<double>(), 0);
+    EXPECT_LT(arm["largest_input_gate_preactivation"]["mean"].get<double>(), 0);
+  }
+  EXPECT_TRUE(fs::exists(path("cmp/report.html")));
+  EXPECT_EQ(read_json(path("cmp/compare.json"))["tokens"], result["tokens"]);
+
+  // The same run as `train` would make it; and none of them is run again.
+  must_run(train("alone", {"--set", "model.mixer.input_gate=sigmoid", "--set", "run.seed=2"}));
+  EXPECT_EQ(weights("cmp/input_gate=sigmoid/seed_2"), weights("alone"));
+  const std::string before = read_file(path("cmp/input_gate=exp/seed_1/environment.json"));
+  const Ended again = must_run(compare({"--seeds", "2", "--json"}));
+  EXPECT_THAT(again.err, HasSubstr("finished already"));
+  EXPECT_EQ(again.json(), result);
+  EXPECT_EQ(read_file(path("cmp/input_gate=exp/seed_1/environment.json")), before);
+}
+
+TEST_F(CompareTest, AnInterruptedRunGoesOnToTheSameWeights) {
+  must_run(compare());
+  const std::string expected = weights("cmp/input_gate=exp/seed_1");
+  Arguments long_run = compare({"--set", "train.steps=4000", "--set", "checkpoint.every=0"});
+  long_run[6] = "stopped";
+  Program program(path(""), long_run);
+  while (program.running() && !fs::exists(path("stopped/input_gate=exp/seed_1/metrics.jsonl"))) {
+  }
+  program.send(SIGTERM);
+  const Ended ended = program.wait();
+  EXPECT_EQ(ended.code, 75) << ended.err;
+  EXPECT_THAT(ended.out, HasSubstr("the same command goes on"));
+  EXPECT_TRUE(fs::exists(path("stopped/input_gate=exp/seed_1/checkpoints")));
+
+  fs::remove_all(path("cmp/input_gate=exp/seed_1/checkpoints/step_00000012"));  // as if killed after step 8
+  EXPECT_THAT(must_run(compare()).err, HasSubstr("at step 8"));
+  EXPECT_EQ(weights("cmp/input_gate=exp/seed_1"), expected);
+}
+
+TEST_F(CompareTest, PartsShareTheRuns) {
+  must_run(compare({"--part", "1/2"}));
+  EXPECT_FALSE(fs::exists(path("cmp/input_gate=exp")));
+  EXPECT_TRUE(fs::exists(path("cmp/input_gate=sigmoid")));
+  EXPECT_THAT(must_run(compare({"--part", "0/2"})).out, HasSubstr("input_gate=exp"));
+}
+
+TEST_F(CompareTest, BadInput) {
+  const auto vary = [](const std::string& text) {
+    return Arguments{"compare", "--config", "tiny.yaml", "--vary", text, "--out", "cmp"};
+  };
+  expect_refused(vary("model.mixer.input_gate"), {"--vary model.mixer.input_gate", "KEY=A,B"});
+  expect_refused(vary("model.mixer.gate=exp"), {"--vary model.mixer.gate=exp", "unknown key"});
+  expect_refused(vary("model.mixer.input_gate=exp,tanh"), {"--vary model.mixer.input_gate=tanh"});
+  expect_refused(vary("run.seed=1,2"), {"--seeds"});
+  expect_refused(vary("train.context_length=24,48"), {"same tokens"});
+  expect_refused(compare({"--set", "data.validation="}), {"data.validation"});
+  expect_refused(compare({"--part", "2/2"}), {"--part 2/2"});
+  expect_refused(compare({"--seeds", "0"}), {"--seeds"});
+  EXPECT_FALSE(fs::exists(path("cmp")));
+  expect_refused({"report", "nothere"}, {"nothere", "no run there"});
+  expect_refused({"report", "data"}, {"data", "no run there"});
+}
+
+TEST_F(CompareTest, ReportsOfRuns) {
+  must_run(train("one"));
+  EXPECT_TRUE(fs::exists(path("one/report.html")));
+  must_run(train("two", {"--set", "optimizer.lr=1e-3"}));
+  std::ofstream(path("two/metrics.jsonl"), std::ios::app) << "{\"step\": 13, \"lo";
+  const Ended both = must_run({"report", "one", "two", "--out", "both.html", "--json"});
+  EXPECT_EQ(both.json()["damaged_lines"], 1);
+  EXPECT_THAT(both.err, HasSubstr("1 line left out"));
+  EXPECT_THAT(read_file(path("both.html")), HasSubstr("optimizer.lr"));
+  fs::create_directory(path("empty"));
+  const Ended without = run({"report", "one", "--out", "plain.html"}, "PATH=" + path("empty").string());
+  EXPECT_EQ(without.code, 0);
+  EXPECT_THAT(without.err, HasSubstr("gnuplot-nox"));
+  EXPECT_THAT(read_file(path("plain.html")), HasSubstr("No curves: gnuplot is not installed"));
+}
+
+std::string as_attribute(const std::string& page) {
+  std::string out;
+  for (const char c : page) out += c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+  return out;
+}
+
+// The page in a frame of that width, under a script that writes down what it sees: what was fetched, and what stands
+// out over the edge. (The window of a headless browser is never narrower than 500.)
+std::string looked_at(const fs::path& folder, const std::string& page, int width) {
+  const fs::path probe = folder / "probe.html", dom = folder / "probe.dom";
+  std::ofstream(probe) << fmt::format("<iframe style=\"width:{}px;height:800px;border:0\" srcdoc=\"{}\"></iframe>",
+                                      width, as_attribute(page))
+                       << R"(<script>addEventListener('load', () => {
+    const w = document.querySelector('iframe').contentWindow, root = w.document.documentElement;
+    const wide = root.clientWidth + 1;
+    const out = [...w.document.querySelectorAll('main *')].filter(e => !e.closest('.scroll *') &&
+      !e.closest('svg *') && e.getBoundingClientRect().right > wide);
+    document.body.setAttribute('data-seen', 'width ' + w.innerWidth + ' plots ' +
+      w.document.querySelectorAll('svg').length + ' fetched ' + w.performance.getEntriesByType('resource').length +
+      ' beyond ' + out.length + ' scroll ' + (root.scrollWidth > wide)); });</script>)";
+  const std::string command = fmt::format(
+      "timeout 50 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --dump-dom file://{} > {} 2> "
+      "/dev/null",
+      probe.string(), dom.string());
+  if (std::system(command.c_str()) != 0) return "chromium failed";
+  const std::string text = read_file(dom);
+  std::smatch seen;
+  return std::regex_search(text, seen, std::regex("data-seen=\"([^\"]*)\"")) ? seen[1].str() : "nothing seen";
+}
+
+TEST_F(CompareTest, InABrowserNothingIsFetchedAndNothingOverflows) {
+  if (!program_is_there("chromium")) GTEST_SKIP() << "no chromium";
+  must_run(compare());
+  const std::string page = read_file(path("cmp/report.html"));
+  const int plots = program_is_there("gnuplot") ? 9 : 0;
+  for (const int width : {1280, 390})
+    EXPECT_EQ(looked_at(path(""), page, width),
+              fmt::format("width {} plots {} fetched 0 beyond 0 scroll false", width, plots));
+  // What the look is to find.
+  const std::string wide = "<div style=\"width:2000px\">x</div><img src=\"http://127.0.0.1:47113/x.png\">";
+  EXPECT_THAT(looked_at(path(""), std::regex_replace(page, std::regex("</main>"), wide + "</main>"), 390),
+              testing::AllOf(HasSubstr("fetched 1"), HasSubstr("scroll true")));
+}
+
+}  // namespace
+}  // namespace xlstm
