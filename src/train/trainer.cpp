@@ -267,7 +267,8 @@ GateExtremes Trainer::gate_extremes() {
   GateExtremes out = mine;
   for (const GateExtremes& one : all) {
     out.input_max = std::max(out.input_max, one.input_max), out.input_min = std::min(out.input_min, one.input_min);
-    out.forget_max = std::max(out.forget_max, one.forget_max), out.forget_min = std::min(out.forget_min, one.forget_min);
+    out.forget_max = std::max(out.forget_max, one.forget_max),
+    out.forget_min = std::min(out.forget_min, one.forget_min);
   }
   return out;
 }
