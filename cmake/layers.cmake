@@ -26,6 +26,18 @@ function(xlstm_cuda_objects name architectures)
   target_link_libraries(${name} PRIVATE xlstm_core CUDA::cudart_static CUDA::cublasLt)
 endfunction()
 
+# The messages of TensorBoard's event files, generated; without our warnings. Debian's libsentencepiece holds an older
+# protobuf of its own and exports it, so ours is linked statically, as a whole, and shown to nobody.
+function(xlstm_events)
+  protobuf_generate_cpp(sources headers ${CMAKE_SOURCE_DIR}/src/train/events.proto)
+  add_library(xlstm_events STATIC ${sources} ${headers})
+  target_compile_options(xlstm_events PRIVATE -w)
+  target_include_directories(xlstm_events SYSTEM PUBLIC ${CMAKE_CURRENT_BINARY_DIR} ${BOOST_CRC_INCLUDE})
+  target_include_directories(xlstm_events SYSTEM PUBLIC ${Protobuf_INCLUDE_DIRS})
+  target_link_libraries(xlstm_events PUBLIC
+    "-Wl,--whole-archive,${PROTOBUF_LITE_ARCHIVE},--no-whole-archive,--exclude-libs,libprotobuf-lite.a")
+endfunction()
+
 # The GPU's operations, xlstm_gpu: what programs link to have them, nothing in a build without CUDA. Objects, not a
 # library: nothing refers to them but weak symbols, which pull nothing out of an archive.
 function(xlstm_cuda)

@@ -5,7 +5,8 @@ set -euo pipefail
 
 packages=(g++ cmake ninja-build pkg-config ccache
           libcli11-dev libyaml-cpp-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libssl-dev libxxhash-dev
-          libsentencepiece-dev libsimdjson-dev zlib1g-dev libzstd-dev libdnnl-dev gnuplot-nox)
+          libsentencepiece-dev libsimdjson-dev zlib1g-dev libzstd-dev libdnnl-dev
+          libprotobuf-dev protobuf-compiler libboost-dev gnuplot-nox)
 for option in "$@"; do
   case $option in
     --tests) packages+=(libgtest-dev libgmock-dev libboost-context-dev libomp-dev clang-format clang-tidy

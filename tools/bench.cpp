@@ -43,17 +43,9 @@ struct StepOptions {
   BenchOutput out;
 };
 
-struct StepTimes {
-  std::vector<double> seconds;
-  Profile profile;
-  i64 planned_bytes = 0;
-  double median() {
-    std::sort(seconds.begin(), seconds.end());
-    return seconds[seconds.size() / 2];
-  }
-};
+}  // namespace
 
-StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg, const Machine& machine) {
+StepTimes time_steps(const TrainConfig& cfg, const Machine& machine, i64 steps, i64 warmup) {
   check_precision(cfg.run, machine.device());
   if (machine.gpu() && cfg.run.gemm_algorithms == GemmAlgorithms::timed) machine.gpu()->time_products(/*kept=*/"");
   const auto sizes = measure_training(cfg, machine.device(), machine.gpu());
@@ -66,16 +58,20 @@ StepTimes time_steps(const StepOptions& o, const TrainConfig& cfg, const Machine
   state.round_parameters(ctx);
   TrainStep step(ctx, state, cfg);
   const TokenBatch batch = random_batch(cfg, {});
-  for (i64 i = 0; i < o.warmup + o.steps; ++i) {
+  for (i64 i = 0; i < warmup + steps; ++i) {
     const Timer timer;
     step.run(batch, 1e-4, i + 1);
-    if (i >= o.warmup) times.seconds.push_back(timer.seconds());
+    if (i >= warmup) times.seconds.push_back(timer.seconds());
   }
   // Apart, because a GPU is stopped behind every op to see its time.
-  ctx.profile = &times.profile;
-  step.run(batch, 1e-4, o.warmup + o.steps + 1);
+  ctx.profile = &times.profile.ops;
+  const Timer timer;
+  step.run(batch, 1e-4, warmup + steps + 1);
+  times.profile.add_step(timer.seconds(), /*waited=*/0);
   return times;
 }
+
+namespace {
 
 Json class_rows(const Profile& profile, i64 steps, double seconds_per_step, std::string& text) {
   Json rows = Json::array();
@@ -111,7 +107,7 @@ BenchResult bench_step_of_ranks(const StepOptions& o, const TrainConfig& cfg, Co
 BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
   set_threads(static_cast<int>(o.out.threads > 0 ? o.out.threads : cfg.run.threads));
   const Machine machine(cfg.run);
-  StepTimes times = time_steps(o, cfg, machine);
+  StepTimes times = time_steps(cfg, machine, o.steps, o.warmup);
   const double seconds = times.median();
   const double rate = static_cast<double>(cfg.tokens_per_step()) / seconds;
   const double gemm = measure_gemm_flops(machine, 0.5);
@@ -125,7 +121,7 @@ BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
       fmt::format("{:.0f} tokens/s, {:.4f} s per step (median; {:.4f} - {:.4f}), {:.1f} % of GEMM peak ({:.0f} GF/s)\n",
                   rate, seconds, times.seconds.front(), times.seconds.back(), 100 * rate * flops / gemm, gemm / 1e9);
   r.text += fmt::format("memory: planned {}, peak resident {}\n", human_bytes(times.planned_bytes), human_bytes(peak));
-  const Json rows = class_rows(times.profile, 1, seconds, r.text);
+  const Json rows = class_rows(times.profile.ops, 1, seconds, r.text);
   r.json = {{"bench", "step"},
             {"config", write_config(cfg)},
             {"tokens_per_second", rate},
@@ -174,6 +170,8 @@ void add_bench_command(CLI::App& app) {
   add_bench_ops(*bench);
   add_bench_loader(*bench);
   add_bench_checkpoint(*bench);
+  add_bench_sweep(*bench);
+  add_bench_transfer(*bench);
 }
 
 }  // namespace xlstm

@@ -4,74 +4,159 @@
 #include "core/text.h"
 #include "model/flops.h"
 #include "tools/commands.h"
+#include "train/fit.h"
 #include "train/hardware.h"
 #include "train/machine.h"
 #include "train/memory.h"
+#include "train/roofline.h"
 
 namespace xlstm {
 
 namespace {
 
 struct Options {
-  std::string config;
+  std::string config, gpu;
   std::vector<std::string> set;
-  std::optional<double> gemm_gflops;
+  std::optional<double> gemm_gflops, bandwidth_gbs, memory_gib, price;
   bool json = false;
 };
 
-// An upper bound: every product of a step at the peak rate of large ones, and nothing besides.
-double expected_tokens_per_second(const TrainConfig& cfg, double gemm_flops) {
-  return gemm_flops / training_flops_per_token(cfg.model, cfg.train.context_length);
+// The machine that is meant: this one, measured, unless the options say more.
+struct Target {
+  Device device = Device::cuda;
+  std::optional<Machine> machine;
+  double flops = 0, bytes = 0;  // per second; 0: not known
+  AvailableMemory memory;       // 0: not known
+};
+
+void check_positive(const char* option, const std::optional<double>& value) {
+  if (value && !(*value > 0)) throw user_error("{} {}: expected a positive number", option, *value);
+}
+
+Target find_target(const Options& o, const TrainConfig& cfg) {
+  check_positive("--gemm-gflops", o.gemm_gflops);
+  check_positive("--bandwidth-gbs", o.bandwidth_gbs);
+  check_positive("--memory-gib", o.memory_gib);
+  check_positive("--price", o.price);
+  Target t;
+  if (!o.gpu.empty()) {
+    const Hardware& named = hardware_named(o.gpu);
+    t.flops = named.flops;
+    t.bytes = named.bytes;
+    t.memory = {.host = available_memory_bytes(), .device = named.memory};
+  } else if ((t.machine = machine_if_there(cfg.run))) {
+    t.device = t.machine->device();
+    t.memory = AvailableMemory::of(*t.machine);
+    if (!o.gemm_gflops) t.flops = measure_gemm_flops(*t.machine, 0.5);
+    if (!o.bandwidth_gbs) t.bytes = measure_copy_bytes(*t.machine, 0.3);
+  }
+  if (o.gemm_gflops) t.flops = *o.gemm_gflops * 1e9;
+  if (o.bandwidth_gbs) t.bytes = *o.bandwidth_gbs * 1e9;
+  if (o.memory_gib)
+    (t.device == Device::cuda ? t.memory.device : t.memory.host) = static_cast<i64>(*o.memory_gib * 0x1p30);
+  return t;
+}
+
+// Bytes of each tensor class, and what one block more adds to it: all blocks are alike.
+struct MemoryRow {
+  std::string name;
+  i64 bytes = 0, per_block = 0;
+};
+
+std::vector<MemoryRow> memory_rows(const TrainConfig& cfg, const Target& t) {
+  Gpu* gpu = t.machine ? t.machine->gpu() : nullptr;
+  std::vector<MemoryRow> rows;
+  for (const ArenaSize& size : measure_training(cfg, t.device, gpu)) rows.push_back({size.name, size.bytes});
+  TrainConfig more = cfg;
+  ++more.model.num_blocks;
+  const std::vector<ArenaSize> larger = measure_training(more, t.device, gpu);
+  for (std::size_t i = 0; i < rows.size() && i < larger.size(); ++i)
+    rows[i].per_block = larger[i].bytes - rows[i].bytes;
+  return rows;
+}
+
+std::vector<std::string> suggestions(const TrainConfig& cfg, const Target& t) {
+  if (t.memory.host == 0 && t.memory.device == 0) return {};
+  const Suggestions s = suggest(cfg, t.device, t.memory, t.machine ? t.machine->gpu() : nullptr);
+  std::vector<std::string> lines;
+  if (s.micro_batch_size) lines.push_back(fmt::format("--set train.micro_batch_size={}", *s.micro_batch_size));
+  if (s.recompute)
+    lines.push_back(
+        fmt::format("--set train.recompute={}", names_of(Recompute{})[static_cast<std::size_t>(*s.recompute)]));
+  return lines;
+}
+
+std::string memory_table(const std::vector<MemoryRow>& rows) {
+  std::string text = fmt::format("{:<26}{:>12}{:>14}\n", "memory", "all", "a block more");
+  i64 bytes = 0, per_block = 0;
+  for (const MemoryRow& row : rows) {
+    text += fmt::format("  {:<24}{:>12}{:>14}\n", row.name, human_bytes(row.bytes), human_bytes(row.per_block));
+    bytes += row.bytes;
+    per_block += row.per_block;
+  }
+  return text + fmt::format("  {:<24}{:>12}{:>14}\n", "total", human_bytes(bytes), human_bytes(per_block));
 }
 
 void print_plan(const Options& o) {
-  if (o.gemm_gflops && !(*o.gemm_gflops > 0))
-    throw user_error("--gemm-gflops {}: expected a positive number", *o.gemm_gflops);
   const TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(cfg.run.threads));
-  const auto machine = machine_if_there(cfg.run);
-  const Device device = machine ? machine->device() : Device::cuda;
-  check_precision(cfg.run, device);
-  const std::vector<ArenaSize> sizes = measure_training(cfg, device, machine ? machine->gpu() : nullptr);
-  double gemm = 0;  // not known
-  if (o.gemm_gflops || machine) gemm = o.gemm_gflops ? *o.gemm_gflops * 1e9 : measure_gemm_flops(*machine, 0.5);
-  const double rate = expected_tokens_per_second(cfg, gemm);
+  const Target t = find_target(o, cfg);
+  check_precision(cfg.run, t.device);
+  const std::vector<MemoryRow> memory = memory_rows(cfg, t);
+  const std::vector<ArenaSize> sizes = measure_training(cfg, t.device, t.machine ? t.machine->gpu() : nullptr);
+  const StepEstimate estimate = estimate_step(cfg, t.device, t.machine ? t.machine->gpu() : nullptr);
+  const bool known = t.flops > 0 && t.bytes > 0;
+  const double step = known ? estimate.seconds(t.flops, t.bytes) : 0;
+  const double rate = known ? static_cast<double>(cfg.tokens_per_step()) / step : 0;
   const double flops = training_flops_per_token(cfg.model, cfg.train.context_length);
-  const double seconds = rate > 0 ? static_cast<double>(cfg.train.steps * cfg.tokens_per_step()) / rate : 0;
+  const double seconds = static_cast<double>(cfg.train.steps) * step;
   const i64 parameters = parameter_count(cfg.model);
+  const std::vector<std::string> paste = suggestions(cfg, t);
 
-  Json arenas = Json::object();
-  std::string text =
-      fmt::format("parameters        {} ({})\nmemory\n", parameters, human_count(static_cast<double>(parameters)));
-  for (const ArenaSize& size : sizes) {
-    arenas[size.name] = size.bytes;
-    text += fmt::format("  {:<24}{:>12}\n", size.name, human_bytes(size.bytes));
+  Json bytes = Json::object(), per_block = Json::object();
+  for (const MemoryRow& row : memory) {
+    bytes[row.name] = row.bytes;
+    per_block[row.name] = row.per_block;
   }
-  text += fmt::format("  {:<24}{:>12}\n", "total", human_bytes(total_bytes(sizes)));
-  const i64 available = available_memory_bytes();
-  if (device == Device::cuda)
+  std::string text =
+      fmt::format("parameters        {} ({})\n", parameters, human_count(static_cast<double>(parameters))) +
+      memory_table(memory);
+  if (t.device == Device::cuda)
     text += fmt::format("  {:<24}{:>12}\n", "of which on the GPU", human_bytes(total_bytes(sizes, Device::cuda)));
-  if (total_bytes(sizes, Device::cpu) > available)
-    text += fmt::format("  more than this machine has now: {} are available\n", human_bytes(available));
+  const bool too_large = (t.memory.host > 0 && total_bytes(sizes, Device::cpu) > t.memory.host) ||
+                         (t.memory.device > 0 && total_bytes(sizes, Device::cuda) > t.memory.device);
+  if (too_large)
+    text += fmt::format("  more than there is: {} of memory, {} on a GPU are available\n", human_bytes(t.memory.host),
+                        human_bytes(t.memory.device));
   text += fmt::format("FLOPs per token   {}\n", human_count(flops));
   text += fmt::format("tokens per step   {} ({} sequences of {}, {} reduction slots)\n", cfg.tokens_per_step(),
                       cfg.train.batch_size, cfg.train.context_length, cfg.parallel.reduction_slots);
-  if (rate > 0)
+  if (known) {
     text += fmt::format(
-        "at most           {:.0f} tokens/s (matrix products at {:.0f} GF/s, nothing else)\n{} steps      at least {}\n",
-        rate, gemm / 1e9, cfg.train.steps, human_duration(seconds));
-  else
-    text += "speed             not known here: say --gemm-gflops of the GPU that is meant\n";
+        "at most           {:.0f} tokens/s (products at {:.0f} GF/s, memory at {:.0f} GB/s)\n{} steps      at least "
+        "{}\n",
+        rate, t.flops / 1e9, t.bytes / 1e9, cfg.train.steps, human_duration(seconds));
+    if (o.price) text += fmt::format("price             at least {:.2f}\n", seconds / 3600 * *o.price);
+  } else {
+    text += "speed             not known here: name a --gpu, or say --gemm-gflops and --bandwidth-gbs\n";
+  }
+  for (const std::string& line : paste) text += fmt::format("it also fits      {}\n", line);
   print_result(o.json,
                {{"parameters", parameters},
                 {"total_bytes", total_bytes(sizes)},
-                {"available_bytes", available},
-                {"bytes", arenas},
+                {"available_bytes", t.memory.host},
+                {"available_gpu_bytes", t.memory.device},
+                {"fits", !too_large},
+                {"bytes", bytes},
+                {"bytes_per_block", per_block},
                 {"flops_per_token", flops},
                 {"tokens_per_step", cfg.tokens_per_step()},
                 {"tokens_per_second", rate},
-                {"gemm_flops", gemm},
-                {"seconds", seconds}},
+                {"gemm_flops", t.flops},
+                {"memory_bytes_per_second", t.bytes},
+                {"seconds", seconds},
+                {"price", o.price && known ? Json(seconds / 3600 * *o.price) : Json(nullptr)},
+                {"suggestions", paste}},
                text);
 }
 
@@ -84,6 +169,10 @@ void add_plan_command(CLI::App& app) {
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
   cmd->add_option("--gemm-gflops", o->gemm_gflops,
                   "Speed of matrix products on the machine meant [measured on this one]");
+  cmd->add_option("--bandwidth-gbs", o->bandwidth_gbs, "Of the memory meant, GB/s [measured on this machine]");
+  cmd->add_option("--gpu", o->gpu, "Plan for a GPU by its data sheet: h100, h200, a100")->check(not_empty("a GPU"));
+  cmd->add_option("--memory-gib", o->memory_gib, "Memory of the device meant [what is available]");
+  cmd->add_option("--price", o->price, "Of an hour on it, in any currency");
   cmd->add_flag("--json", o->json, "One JSON object");
   cmd->footer("Example:\n  xlstm plan --config configs/mlstm_exp_160m.yaml --set train.recompute=block");
   cmd->callback([o] { print_plan(*o); });

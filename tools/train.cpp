@@ -1,4 +1,5 @@
 // xlstm train
+#include "core/log.h"
 #include "tools/commands.h"
 #include "tools/ranks.h"
 #include "train/agreement.h"
@@ -13,6 +14,7 @@ struct Options {
   std::string config, run;
   std::vector<std::string> set;
   std::optional<i64> stop_at;
+  bool profile = false;
 };
 
 // As the user would type it again.
@@ -20,6 +22,7 @@ std::vector<std::string> command_line(const Options& o) {
   std::vector<std::string> words{"xlstm", "train", "--config", o.config};
   for (const std::string& assignment : o.set) words.insert(words.end(), {"--set", assignment});
   if (!o.run.empty()) words.insert(words.end(), {"--run", o.run});
+  if (o.profile) words.emplace_back("--profile");
   if (o.stop_at) words.insert(words.end(), {"--stop-at", std::to_string(*o.stop_at)});
   return words;
 }
@@ -27,11 +30,16 @@ std::vector<std::string> command_line(const Options& o) {
 void train(const Options& o, Communicator& ranks) {
   TrainConfig cfg;
   ranks.together("config", [&] { cfg = load_train_config(o.config, o.set); });
+  cfg.log.profile = cfg.log.profile || o.profile;
   const fs::path run = o.run.empty() ? fs::path("runs") / cfg.run.name : fs::path(o.run);
   if (ranks.size() > 1)
     agree(ranks, {{"--run", run.string()}, {"--stop-at", o.stop_at ? std::to_string(*o.stop_at) : "none"}});
   Trainer trainer(run, cfg, command_line(o), &ranks);
   const RunOutcome outcome = trainer.run(o.stop_at);
+  if (cfg.log.profile && ranks.first()) {
+    write_file_atomically(run / "profile.json", to_text(trainer.profile().to_json(), 1) + "\n");
+    log_info("where the time of a step goes:\n{}", trainer.profile().table());
+  }
   if (ranks.first()) write_run_report(run);
   switch (outcome) {
     case RunOutcome::finished: return;
@@ -48,6 +56,7 @@ void add_train_command(CLI::App& app) {
   cmd->add_option("--config", o->config, "YAML file (configs/); '-' for stdin")->required();
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");
   cmd->add_option("--run", o->run, "Folder of the run [runs/<run.name>]")->check(not_empty("a folder"));
+  cmd->add_flag("--profile", o->profile, "Time, operations and bytes per operator class (log.profile)");
   cmd->add_option("--stop-at", o->stop_at, "Save at this step and exit with 75")->check(at_least(1));
   cmd->footer(
       "Example:\n  xlstm train --config configs/quickstart.yaml --set model.mixer.input_gate=sigmoid --run runs/sig");

@@ -84,6 +84,11 @@ std::string ConfigTree::where_set(const std::string& key) const {
   return section == sections.end() ? "" : section->second;
 }
 
+void ConfigTree::overlay(const ConfigTree& other) {
+  for (const auto& [key, value] : other.values) values[key] = value;
+  for (const auto& [key, where] : other.sections) sections.emplace(key, where);
+}
+
 void ConfigTree::set(const std::string& assignment) {
   const std::size_t equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0)

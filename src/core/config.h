@@ -26,6 +26,7 @@ struct ConfigTree {
   static ConfigTree from_file(const std::string& path);  // "-": stdin
   static ConfigTree from_text(const std::string& text, const std::string& name);
   std::string where_set(const std::string& key) const;  // "" when it is not
+  void overlay(const ConfigTree& other);                // what stands there overrides what stands here
   void set(const std::string& assignment);  // "key=value"; the key must exist in the struct that is read later
 };
 

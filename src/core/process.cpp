@@ -10,13 +10,14 @@
 #include <cstdlib>
 #include <sstream>
 
-extern char** environ;
+#include "core/file.h"
 
 namespace xlstm {
 
 bool run_program(const std::vector<std::string>& words) {
   std::vector<std::string> copies = words;
   std::vector<char*> argv;
+  argv.reserve(copies.size() + 1);
   for (std::string& word : copies) argv.push_back(word.data());
   argv.push_back(nullptr);
 
@@ -44,7 +45,7 @@ bool program_is_there(const std::string& name) {
   const char* path = std::getenv("PATH");
   std::istringstream folders(path ? path : "/usr/local/bin:/usr/bin:/bin");
   for (std::string folder; std::getline(folders, folder, ':');)
-    if (access((folder + "/" + name).c_str(), X_OK) == 0) return true;
+    if (access((fs::path(folder) / name).c_str(), X_OK) == 0) return true;
   return false;
 }
 

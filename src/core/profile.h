@@ -1,6 +1,6 @@
 #pragma once
 // Where the time of a step goes, per operator class. The door of every op (kernels/ops.h) adds its time; matrix
-// products and the cell add their operations.
+// products and the cell add their operations. Its bytes are those of the tensors that it was given.
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -17,6 +17,7 @@ struct Profile {
   struct Entry {
     double seconds = 0;
     double flops = 0;
+    double bytes = 0;  // of the operations' tensors, each once: what they move at least
     i64 calls = 0;
   };
   std::array<Entry, kOpClassCount> classes{};
@@ -26,6 +27,7 @@ struct Profile {
     e.seconds += seconds;
     ++e.calls;
   }
+  void add_bytes(OpClass c, double bytes) { classes[static_cast<std::size_t>(c)].bytes += bytes; }
   void add_flops(OpClass c, double flops) { classes[static_cast<std::size_t>(c)].flops += flops; }
 };
 

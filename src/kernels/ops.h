@@ -32,12 +32,13 @@ struct Op<void(Context&, Args...)> {
   // The one door that every computation goes through: the dry run that sizes the arenas, the profile, the checks of
   // run.check, and whatever has to say where a fault was.
   void operator()(Context& ctx, Args... args) const {
-    if (ctx.dry()) return;
+    if (ctx.dry()) return OpScope(ctx, name).count_bytes(args...);
     const Function f = ctx.device == Device::cpu ? cpu[static_cast<int>(ctx.isa)] : gpu;
     XL_CHECK(f != nullptr, "{} is not built for {}", name, name_of(ctx.device));
     if (!OpScope::needed(ctx)) return f(ctx, args...);
     OpScope scope(ctx, name);
     scope.run([&] { f(ctx, args...); });
+    scope.count_bytes(args...);
     scope.check_output(args...);
   }
 };

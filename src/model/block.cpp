@@ -66,6 +66,7 @@ void Block::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& 
         ctx.scratch->alloc("block.dgate_pre", ms.gate_pre.dtype, ms.gate_pre.rows, ms.gate_pre.cols);
     m.backward(ctx, dnorm, dgate_pre, dmid, s.norm1, ms, seq);
     norm1.backward_with_gates(ctx, dx, dnorm, /*dresidual=*/dmid, dgate_pre, x, s.rstd1, m.gates);
+    m.drop_fixed_gradients(ctx);
   });
 }
 

@@ -111,7 +111,7 @@ GateExtremes LanguageModel::gate_extremes(Context& ctx, const Saved& s) const {
 }
 
 void LanguageModel::logits(Context& ctx, Tensor logits, const TokenRows& in, const Saved& s) const {
-  run_blocks(ctx, in, s);
+  run_blocks(ctx, in, s, {});
   head.logits(ctx, logits, s.x.back());
 }
 

@@ -164,4 +164,11 @@ void MLstm::backward(Context& ctx, Tensor dx, Tensor dgate_pre, Tensor dy, Tenso
                       cfg.gate_soft_cap);
 }
 
+void MLstm::drop_fixed_gradients(Context& ctx) const {
+  if (cfg.igate_learnable) return;
+  const i64 heads = cfg.num_heads;
+  ops::fill(ctx, gates.grad.slice_rows(0, heads), 0);
+  ops::fill(ctx, gate_bias.grad.slice_cols(0, heads), 0);
+}
+
 }  // namespace xlstm

@@ -36,12 +36,17 @@ struct MLstm {
   // y = residual + the layer's output for x
   void forward(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s, const SequenceView& seq) const {
     forward_with_state(ctx, y, residual, x, s, seq, /*last=*/{}, /*first=*/{});
+    const ClassScope in(ctx, OpClass::gates);
     ops::gate_extremes(ctx, s.extremes, s.gate_pre, gate_bias.value);
   }
   void rebuild(Context& ctx, const Saved& s, const SequenceView& seq) const;
   // dy is the residual's gradient, too; dx is x's alone, without what comes through gate_pre.
   void backward(Context& ctx, Tensor dx, Tensor dgate_pre, Tensor dy, Tensor x, const Saved& s,
                 const SequenceView& seq) const;
+
+  // Behind the backward pass of the layer and of the norm before it, which knows the gates, too. Of gates that are not
+  // learnt: weights of 0 stay 0 and a bias stays what it is when their gradients are 0, weight decay included.
+  void drop_fixed_gradients(Context& ctx) const;
 
   // Prefill: chunkwise from `first` (absent: the zero state); the state after the last token goes to `last`.
   void forward_with_state(Context& ctx, Tensor y, Tensor residual, Tensor x, const Saved& s, const SequenceView& seq,

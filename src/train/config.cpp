@@ -82,7 +82,12 @@ void TrainConfig::check_startable() const {
 TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments) {
   if (path.empty()) throw user_error("--config: is empty; name a YAML file");
   ConfigTree tree = ConfigTree::from_file(path);
-  for (const std::string& assignment : assignments) tree.set(assignment);
+  for (const std::string& assignment : assignments) {
+    if (assignment.starts_with("@"))
+      tree.overlay(ConfigTree::from_file(assignment.substr(1)));
+    else
+      tree.set(assignment);
+  }
   TrainConfig config = read_config<TrainConfig>(tree);
   try {
     config.resolve();

@@ -111,9 +111,13 @@ struct GuardConfig {
 void visit(auto& v, GuardConfig& c) { v("max_skips", c.max_skips); }
 
 struct LogConfig {
-  i64 every = 10;  // steps between lines on the console
+  i64 every = 10;        // steps between lines on the console
+  bool profile = false;  // time per operator class, told at the end
 };
-void visit(auto& v, LogConfig& c) { v("every", c.every); }
+void visit(auto& v, LogConfig& c) {
+  v("every", c.every);
+  v("profile", c.profile);
+}
 
 struct TrainConfig {
   RunConfig run;

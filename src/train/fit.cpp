@@ -46,6 +46,22 @@ std::string advice(const TrainConfig& cfg, Device device, Gpu* gpu, Ranks ranks,
 
 }  // namespace
 
+Suggestions suggest(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu) {
+  Suggestions s;
+  TrainConfig larger = cfg;
+  larger.train.micro_batch_size = cfg.train.batch_size + 1;
+  s.micro_batch_size = largest_micro_batch(larger, device, gpu, available);
+  if (s.micro_batch_size == cfg.train.micro_batch_size) s.micro_batch_size.reset();
+  for (const Recompute policy : {Recompute::none, Recompute::cheap, Recompute::block}) {
+    TrainConfig other = cfg;
+    other.train.recompute = policy;
+    if (!fits(measure_training(other, device, gpu), available)) continue;
+    if (policy != cfg.train.recompute) s.recompute = policy;
+    break;
+  }
+  return s;
+}
+
 // For what libraries load and take on a device by themselves.
 constexpr i64 kReserve = i64{512} << 20;
 

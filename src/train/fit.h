@@ -1,5 +1,7 @@
 #pragma once
 // Whether a run fits into the memory that there is, and what would.
+#include <optional>
+
 #include "train/machine.h"
 #include "train/memory.h"
 
@@ -14,5 +16,12 @@ struct AvailableMemory {
 // largest micro-batch, and the cheapest recompute policy.
 std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available,
                                    Gpu* gpu = nullptr, Ranks ranks = {});
+
+// What would fit, as settings to paste; none where nothing does, or where the setting is the run's own.
+struct Suggestions {
+  std::optional<i64> micro_batch_size;  // the largest that fits, also larger than the run's
+  std::optional<Recompute> recompute;   // that computes least again and fits
+};
+Suggestions suggest(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu = nullptr);
 
 }  // namespace xlstm

@@ -69,7 +69,8 @@ RunLog::RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console
       console_every_(console_every),
       first_step_(resumed_step),
       line_step_(resumed_step),
-      run_(metrics.parent_path()) {
+      run_(metrics.parent_path()),
+      events_(run_ / "events") {
   write_file_atomically(metrics, open_metrics(metrics, resumed_step));
   file_ = std::make_unique<OutputFile>(metrics, /*append=*/true);
   if (stderr_is_terminal())
@@ -102,6 +103,18 @@ void RunLog::step(const StepRecord& r) {
          {"input_gate_min", number(r.gates.input_min)},
          {"forget_gate_max", number(r.gates.forget_max)},
          {"forget_gate_min", number(r.gates.forget_min)}});
+  const Scalar scalars[] = {{"loss/train", r.loss},
+                            {"train/grad_norm", r.grad_norm},
+                            {"train/lr", r.lr},
+                            {"train/skipped", r.applied ? 0.0 : 1.0},
+                            {"speed/tokens_per_second", r.tokens_per_second},
+                            {"speed/mfu", r.mfu},
+                            {"speed/data_wait", r.data_wait},
+                            {"gates/input_max", r.gates.input_max},
+                            {"gates/input_min", r.gates.input_min},
+                            {"gates/forget_max", r.gates.forget_max},
+                            {"gates/forget_min", r.gates.forget_min}};
+  events_.add(r.step, scalars);
   if (bar_) bar_->update(static_cast<double>(r.step), fmt::format("loss {:.4f}", r.loss));
   if (r.step % console_every_ != 0 && r.step != steps_ && r.step != first_step_ + 1) return;
   const double per_step = timer_.seconds() / static_cast<double>(r.step - first_step_);
@@ -122,6 +135,8 @@ void RunLog::evaluation(i64 step, double loss, i64 tokens) {
          {"validation_tokens", tokens}});
   log_info("step {:>6}/{}  validation loss {:.4f}  perplexity {:.2f}  ({} tokens)", step, steps_, loss, std::exp(loss),
            tokens);
+  const Scalar scalars[] = {{"loss/validation", loss}, {"validation/perplexity", std::exp(loss)}};
+  events_.add(step, scalars);
   last_evaluation_ = step;
   if (since_report_.seconds() < kSecondsBetweenReports) return;
   write_run_report(run_);

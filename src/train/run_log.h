@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "model/language_model.h"
+#include "train/event_file.h"
 
 namespace xlstm {
 
@@ -47,6 +48,7 @@ class RunLog {
   i64 first_step_, line_step_;  // of this process; of the last line on the console
   i64 last_evaluation_ = -1;    // step
   fs::path run_;
+  EventFile events_;  // for TensorBoard
   Timer since_report_;
   std::unique_ptr<Progress> bar_;
 };

@@ -233,7 +233,9 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
   if (ranks_.size() > 1 && due(cfg_.parallel.check_interval, ctx_.step))
     in.before_update = [this] { compare_replicas(ctx_, state_, ranks_, ctx_.step); };
   state_.model.reset_gate_extremes(ctx_, state_.saved);
+  ctx_.profile = cfg_.log.profile ? &profile_.ops : nullptr;
   const StepResult result = step_.run(in);
+  ctx_.profile = nullptr;
   if (gemm_algorithms_) gemm_algorithms_->keep();
 
   ++at_.step;
@@ -245,6 +247,7 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
                 at_.step, result.loss, result.grad_norm, at_.skipped_in_row, cfg_.guard.max_skips);
 
   const double seconds = timer.seconds();
+  profile_.add_step(seconds, waited);
   const double rate = static_cast<double>(cfg_.tokens_per_step()) / seconds;
   return {.step = at_.step,
           .tokens = at_.step * cfg_.tokens_per_step(),

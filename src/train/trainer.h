@@ -13,6 +13,7 @@
 #include "train/run_directory.h"
 #include "train/run_log.h"
 #include "train/step.h"
+#include "train/step_profile.h"
 #include "train/stop_signal.h"
 
 namespace xlstm {
@@ -39,6 +40,7 @@ class Trainer {
   const std::vector<ArenaSize>& memory() const { return sizes_; }
   const TrainState& state() const { return state_; }
   const Progression& progression() const { return at_; }
+  const StepProfile& profile() const { return profile_; }  // with log.profile
 
  private:
   // What the ranks know of the step before them.
@@ -93,6 +95,7 @@ class Trainer {
   double flops_per_token_;
   TokenBatch batch_;
   std::optional<KeptAlgorithms> gemm_algorithms_;
+  StepProfile profile_;
 };
 
 }  // namespace xlstm
