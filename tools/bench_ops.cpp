@@ -47,6 +47,10 @@ void dense_ops(const OpTable& t, i64 rows, i64 dim, i64 hidden) {
   t.add("head_norm_gate_backward", 5 * row_bytes, 0,
         [&] { ops::head_norm_gate_backward(b.ctx, dx, d_o, dw, dy, x, o, w, mean, head_rstd); });
 
+  const Tensor gate_bias = b.single(1, 2 * heads), extremes = b.single(2, 2 * heads);
+  t.add("gate_extremes", static_cast<double>(pre.bytes()), 0,
+        [&] { ops::gate_extremes(b.ctx, extremes, pre, gate_bias); });
+
   const Tensor gate_up = b.tensor(rows, 2 * hidden), act = b.tensor(rows, hidden),
                dgate_up = b.tensor(rows, 2 * hidden);
   t.add("swiglu_forward", 3 * hidden_bytes, 0, [&] { ops::swiglu_forward(b.ctx, act, gate_up); });

@@ -34,10 +34,6 @@ void check_positive(const char* option, const std::optional<double>& value) {
 }
 
 Target find_target(const Options& o, const TrainConfig& cfg) {
-  check_positive("--gemm-gflops", o.gemm_gflops);
-  check_positive("--bandwidth-gbs", o.bandwidth_gbs);
-  check_positive("--memory-gib", o.memory_gib);
-  check_positive("--price", o.price);
   Target t;
   if (!o.gpu.empty()) {
     const Hardware& named = hardware_named(o.gpu);
@@ -98,6 +94,10 @@ std::string memory_table(const std::vector<MemoryRow>& rows) {
 }
 
 void print_plan(const Options& o) {
+  check_positive("--gemm-gflops", o.gemm_gflops);
+  check_positive("--bandwidth-gbs", o.bandwidth_gbs);
+  check_positive("--memory-gib", o.memory_gib);
+  check_positive("--price", o.price);
   const TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(cfg.run.threads));
   const Target t = find_target(o, cfg);

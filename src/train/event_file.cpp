@@ -1,5 +1,6 @@
 #include "train/event_file.h"
 
+#include <events.pb.h>  // of events.proto
 #include <unistd.h>
 
 #include <boost/crc.hpp>
@@ -7,7 +8,6 @@
 #include <cstring>
 
 #include "core/log.h"
-#include "events.pb.h"
 
 namespace xlstm {
 
