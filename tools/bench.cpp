@@ -96,7 +96,7 @@ BenchResult bench_step_of_ranks(const StepOptions& o, const TrainConfig& cfg, Co
   BenchResult r = bench_ranks(cfg, o.steps, o.warmup, machine, ranks);
   r.json["bench"] = "step";
   r.json["config"] = write_config(cfg);
-  const Json& own = r.json[names_of(Reduction{})[static_cast<std::size_t>(cfg.parallel.reduction)]];
+  const Json own = r.json[names_of(Reduction{})[static_cast<std::size_t>(cfg.parallel.reduction)]];
   r.json["tokens_per_second"] = own["tokens_per_second"];
   r.json["seconds_per_step"] = own["seconds_per_step"];
   r.json["peak_bytes"] = peak_resident_bytes();

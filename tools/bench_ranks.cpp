@@ -5,7 +5,6 @@
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/text.h"
-#include "model/init.h"
 #include "train/agreement.h"
 #include "train/hardware.h"
 #include "train/step.h"
@@ -42,8 +41,7 @@ class Stepper {
         state_(arenas_, cfg_, here_),
         step_(ctx_, state_, cfg_, ranks),
         batch_(random_batch(cfg_, here_)) {
-    initialise(ctx_, state_.params, 1);
-    state_.round_parameters(ctx_);
+    state_.initialise(ctx_, 1);
   }
 
   // Of a step with the weights there, and the next ones there again.

@@ -12,6 +12,9 @@ struct Param {
   Tensor value, grad;
 };
 
+// What a layer computes with, where a run's products are in a narrower type than its parameters.
+enum class Use : std::uint8_t { rounded, exact };
+
 // How a parameter starts (spec §6.1). `a` and `b`: constant(a); normal(std a); linspace(a..b over the elements).
 struct Init {
   enum class Kind : std::uint8_t { constant, normal, linspace } kind = Kind::constant;
@@ -26,16 +29,19 @@ struct Init {
 struct ParamInfo {
   std::string name;  // as in the xlstm package's state dict (spec §10.2)
   Param param;
-  Tensor master;  // what is trained and saved: param.value, or what that is a rounded copy of
+  Tensor master;  // what is trained and saved: param.value, or what that is a rounded copy of; with Masters::elsewhere,
+                  // of that its shape alone
   Init init;
   bool decay = false;
+  Use use = Use::rounded;
 
   // Norms and biases are vectors, (1, n), and never decay. What decays is a matrix, also one of a single row.
   bool is_matrix() const { return decay || param.value.rows > 1; }
 };
 
-// What a layer computes with, where a run's products are in a narrower type than its parameters.
-enum class Use : std::uint8_t { rounded, exact };
+// Where the masters of rounded parameters lie: beside their gradients and copies, in a row of all parameters; or
+// wherever their owner likes, a part on each rank. What is computed with exactly is here in either case.
+enum class Masters : std::uint8_t { here, elsewhere };
 
 // One part of a fused matrix: the parts lie under each other, so that one product computes them all, and each keeps
 // its own name, initialisation and place in a checkpoint.
@@ -54,8 +60,10 @@ class ParamStore {
   static constexpr i64 kParamAlign = 128;  // elements: 256 bytes of the narrowest type
 
   // With `rounded`, matrices are computed with as bf16 copies that lie there.
-  ParamStore(Arena& values, Arena& grads, DType dtype, Arena* rounded = nullptr)
-      : values_(values), grads_(grads), rounded_(rounded), dtype_(dtype) {}
+  ParamStore(Arena& values, Arena& grads, DType dtype, Arena* rounded = nullptr, Masters masters = Masters::here)
+      : values_(values), grads_(grads), rounded_(rounded), dtype_(dtype), masters_(masters) {
+    XL_CHECK(rounded_ || masters_ == Masters::here, "without rounded copies, layers need the masters");
+  }
 
   Param add(std::string name, i64 rows, i64 cols, Init init, bool decay, Use use = Use::rounded) {
     return add_fused({{std::move(name), rows, init}}, cols, decay, use);
@@ -68,7 +76,9 @@ class ParamStore {
     const auto born = [&](Arena& arena, DType type) {
       return view(arena.alloc(parts[0].name, type, 1, padded), 0, rows, cols);
     };
-    const Tensor master = born(values_, dtype_);
+    const bool elsewhere = masters_ == Masters::elsewhere && use == Use::rounded;
+    const Tensor master =
+        elsewhere ? Tensor{nullptr, dtype_, values_.device(), rows, cols, cols} : born(values_, dtype_);
     Param whole{master, born(grads_, dtype_)};
     if (rounded_) {
       const Tensor copy = born(*rounded_, DType::bf16);
@@ -82,7 +92,8 @@ class ParamStore {
                         {part_of(whole.value, at, end), part_of(whole.grad, at, end)},
                         part_of(master, at, end),
                         part.init,
-                        decay});
+                        decay,
+                        use});
       places_.push_back({flat_size_ + at * cols});
       at = end;
     }
@@ -93,7 +104,10 @@ class ParamStore {
   }
 
   i64 flat_size() const { return flat_size_; }
-  Tensor flat_masters() const { return flat(infos_.front().master); }
+  Tensor flat_masters() const {
+    XL_CHECK(masters_ == Masters::here, "the masters are no row");
+    return flat(infos_.front().master);
+  }
   Tensor flat_rounded() const { return rounded_ ? flat(first_rounded_) : Tensor{}; }  // or absent
   Tensor flat_grads() const { return flat(infos_.front().param.grad); }
 
@@ -146,6 +160,7 @@ class ParamStore {
   Arena& grads_;
   Arena* rounded_;
   DType dtype_;
+  Masters masters_;
   std::vector<ParamInfo> infos_;
   std::vector<i64> places_;  // of each parameter in the row
   std::vector<Run> runs_;

@@ -19,8 +19,8 @@ std::uint64_t name_key(const std::string& name) {
 }
 
 template <class T>
-void initialise_one(Context& ctx, const ParamInfo& info, std::uint64_t seed) {
-  const i64 n = info.master.size();
+void initialise_one(Context& ctx, Tensor to, const ParamInfo& info, std::uint64_t seed) {
+  const i64 n = to.size();
   std::vector<T> values(static_cast<std::size_t>(n));
   T* const w = values.data();
   const Init init = info.init;
@@ -40,7 +40,7 @@ void initialise_one(Context& ctx, const ParamInfo& info, std::uint64_t seed) {
         break;
     }
   });
-  upload(ctx, info.master, w);
+  upload(ctx, to, w);
 }
 
 }  // namespace
@@ -51,12 +51,13 @@ Init wang_init(const ModelConfig& cfg) {
   return Init::normal(2.0 / (static_cast<double>(cfg.num_blocks) * std::sqrt(static_cast<double>(cfg.embedding_dim))));
 }
 
-void initialise(Context& ctx, const ParamStore& params, std::uint64_t seed) {
+void initialise(Context& ctx, const ParamStore& params, std::uint64_t seed, InitialValues into) {
   for (const ParamInfo& info : params.all()) {
-    if (info.master.dtype == DType::f64)
-      initialise_one<double>(ctx, info, seed);
+    const Tensor to = into == InitialValues::masters ? info.master : info.param.grad;
+    if (to.dtype == DType::f64)
+      initialise_one<double>(ctx, to, info, seed);
     else
-      initialise_one<float>(ctx, info, seed);
+      initialise_one<float>(ctx, to, info, seed);
   }
 }
 

@@ -10,6 +10,9 @@ namespace xlstm {
 Init small_init(i64 dim);                // normal, std = sqrt(2 / (5 d))
 Init wang_init(const ModelConfig& cfg);  // normal, std = 2 / (num_blocks sqrt(d)); d is the embedding width, always
 
-void initialise(Context& ctx, const ParamStore& params, std::uint64_t seed);  // f32 or f64, on any device
+// f32 or f64, on any device. `into`: where the masters lie elsewhere, the values can be had in place of the gradients.
+enum class InitialValues : std::uint8_t { masters, gradients };
+void initialise(Context& ctx, const ParamStore& params, std::uint64_t seed,
+                InitialValues into = InitialValues::masters);
 
 }  // namespace xlstm

@@ -20,8 +20,9 @@ void OptimizerConfig::check() const {
 AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state)
     : AdamW(cfg, params, {{0, params.flat_size(), 0}}, state) {}
 
-AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, std::vector<Part> parts, Arena& state)
-    : cfg_(cfg), params_(params), parts_(std::move(parts)) {
+AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, std::vector<Part> parts, Arena& state,
+             Tensor masters)
+    : cfg_(cfg), params_(params), parts_(std::move(parts)), masters_(masters) {
   const DType t = stat_type(params.dtype());
   i64 owned = 0;
   for (const Part& part : parts_) {
@@ -47,8 +48,8 @@ void AdamW::step(Context& ctx, Tensor scalars) const {
       const auto own = [&](const Tensor& row) {
         return row.slice_cols(part.at + begin - part.begin, part.at + end - part.begin);
       };
-      ops::adamw(ctx, cut(params_.flat_masters()), cut(params_.flat_rounded()), own(flat_.m), own(flat_.v),
-                 cut(params_.flat_grads()), scalars,
+      ops::adamw(ctx, masters_.rows > 0 ? own(masters_) : cut(params_.flat_masters()), cut(params_.flat_rounded()),
+                 own(flat_.m), own(flat_.v), cut(params_.flat_grads()), scalars,
                  {.beta1 = cfg_.beta1,
                   .beta2 = cfg_.beta2,
                   .eps = cfg_.eps,

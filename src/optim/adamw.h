@@ -38,8 +38,9 @@ class AdamW {
   };
 
   AdamW(const OptimizerConfig& cfg, const ParamStore& params, Arena& state);
-  // `parts`: one behind the other in m and v.
-  AdamW(const OptimizerConfig& cfg, const ParamStore& params, std::vector<Part> parts, Arena& state);
+  // `parts`: one behind the other in m and v. `masters`: where they lie, likewise, if not with the parameters.
+  AdamW(const OptimizerConfig& cfg, const ParamStore& params, std::vector<Part> parts, Arena& state,
+        Tensor masters = {});
 
   // What the host writes into the scalars of update number t, which counts from 1.
   std::array<double, kUpdateScalars> scalars(double lr, i64 t, double inverse_tokens) const;
@@ -54,6 +55,7 @@ class AdamW {
   const ParamStore& params_;
   std::vector<Part> parts_;
   Moments flat_;
+  Tensor masters_;
 };
 
 }  // namespace xlstm

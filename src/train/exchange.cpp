@@ -42,6 +42,9 @@ void RankExchange::finish_oldest(Context& ctx) {
   const UnderWay u = under_way_.front();
   ranks_.finish(ctx, u.number);
   under_way_.pop_front();
+  if (u.stage == Stage::exact_weights)
+    for (const TrainState::ExactPiece& p : s_.exact_pieces)
+      ops::copy(ctx, p.value, s_.exact_row.slice_cols(p.at, p.at + p.value.cols));
   if (u.stage != Stage::sums) return;
   if (cfg_.parallel.reduction == Reduction::exact) add_received(ctx, u.segment, s_.received[u.buffer]);
   segment_summed(ctx, u.segment);
@@ -94,6 +97,17 @@ void RankExchange::finish_gradients(Context& ctx) {
 void RankExchange::send_weights(Context& ctx) {
   if (!s_.sharded) return;
   const Tensor rounded = s_.params.flat_rounded();
+  if (s_.exact_row.cols > 0) {  // what the others have to know in f32
+    for (const TrainState::ExactPiece& p : s_.exact_pieces)
+      if (p.rank == ranks_.rank())
+        ops::copy(ctx, s_.exact_row.slice_cols(p.at, p.at + p.value.cols),
+                  s_.own_masters.slice_cols(p.in_masters, p.in_masters + p.value.cols));
+    begin(ctx, Stage::exact_weights, 0,
+          {.kind = Collective::Kind::gather,
+           .what = "gather of norms and biases",
+           .row = s_.exact_row,
+           .borders = s_.exact_borders});
+  }
   for (i64 segment = 0; segment < s_.shards.segments(); ++segment) {
     if (s_.shards.length(segment) == 0) continue;
     begin(ctx, Stage::weights, segment,

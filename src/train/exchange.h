@@ -30,7 +30,7 @@ class RankExchange {
   void need_all_weights(Context& ctx);
 
  private:
-  enum class Stage : std::uint8_t { sums, squares, gradients, losses, weights };
+  enum class Stage : std::uint8_t { sums, squares, gradients, losses, exact_weights, weights };
   struct UnderWay {
     Stage stage;
     i64 segment;

@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "core/text.h"
+#include "model/init.h"
 #include "train/checkpoint_writer.h"
 #include "train/machine.h"
 #include "train/step.h"
@@ -69,13 +70,26 @@ std::vector<ArenaSize> TrainArenas::sizes() const {
   return out;
 }
 
+namespace {
+
+bool shares_optimizer(const TrainConfig& cfg, Ranks ranks) { return ranks.size > 1 && cfg.parallel.shard_optimizer; }
+
+bool rounds(const TrainConfig& cfg, Device device) { return activation_type(cfg.run, device) == DType::bf16; }
+
+}  // namespace
+
 TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks)
-    : params(arenas.parameters, arenas.gradients, DType::f32,
-             activation_type(cfg.run, arenas.parameters.device()) == DType::bf16 ? &arenas.rounded : nullptr),
+    : params(
+          arenas.parameters, arenas.gradients, DType::f32,
+          rounds(cfg, arenas.parameters.device()) ? &arenas.rounded : nullptr,
+          rounds(cfg, arenas.parameters.device()) && shares_optimizer(cfg, ranks) ? Masters::elsewhere : Masters::here),
       model(params, cfg.model),
       shards(params.flat_size(), model.part_begins, kSumBlock, ranks),
-      sharded(ranks.size > 1 && cfg.parallel.shard_optimizer),
-      optimizer(cfg.optimizer, params, optimizer_parts(), arenas.optimizer),
+      sharded(shares_optimizer(cfg, ranks)),
+      own_masters(sharded && params.flat_rounded().rows > 0
+                      ? arenas.parameters.alloc("masters", DType::f32, 1, shards.owned())
+                      : Tensor{}),
+      optimizer(cfg.optimizer, params, optimizer_parts(), arenas.optimizer, own_masters),
       all_gradients(params.flat_grads()),
       slot_partials(plan_slots(arenas.slots, cfg)),
       saved(model.plan(arenas.activations, arenas.recompute, cfg.train.recompute,
@@ -83,6 +97,7 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks)
   const i64 sequences = cfg.train.batch_size / ranks.size, rows = sequences * cfg.train.context_length;
   if (ranks.size > 1 && cfg.parallel.reduction == Reduction::exact)
     for (Tensor& r : received) r = arenas.exchange.alloc("received", DType::f32, 1, shards.largest_received());
+  if (own_masters.rows > 0) plan_exact(arenas.exchange, model.part_begins);
   Arena& a = arenas.tokens;
   batch = {.ids = a.alloc("ids", DType::i32, rows, 1),
            .targets = a.alloc("targets", DType::i32, rows, 1),
@@ -93,8 +108,51 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks)
   scalars = a.alloc("scalars", DType::f64, 1, kUpdateScalars);
 }
 
+void TrainState::plan_exact(Arena& arena, const std::vector<i64>& parts) {
+  const int size = shards.ranks().size;
+  i64 at = 0;
+  exact_borders.push_back(0);
+  for (int rank = 0; rank < size; ++rank) {
+    const RowShards of(params.flat_size(), parts, kSumBlock, {rank, size});
+    for (std::size_t i = 0; i < params.all().size(); ++i) {
+      const ParamInfo& info = params.all()[i];
+      if (info.use != Use::exact) continue;
+      const i64 place = params.place(i), end_of_it = place + info.master.size();
+      for (const Piece& p : of.pieces()) {
+        const i64 begin = std::max(place, p.begin), end = std::min(end_of_it, p.end);
+        if (begin >= end) continue;
+        const Tensor value = info.param.value.flat().slice_cols(begin - place, end - place);
+        exact_pieces.push_back({value, rank, at, p.at + begin - p.begin});
+        at += end - begin;
+      }
+    }
+    exact_borders.push_back(at);
+  }
+  exact_row = arena.alloc("exact weights", DType::f32, 1, at);
+}
+
+// Where the masters are elsewhere, the initial values come by way of the gradients, which have the same places.
+void TrainState::initialise(Context& ctx, std::uint64_t seed) const {
+  if (own_masters.rows == 0) {
+    xlstm::initialise(ctx, params, seed);
+    return round_parameters(ctx);
+  }
+  xlstm::initialise(ctx, params, seed, InitialValues::gradients);
+  ops::copy(ctx, params.flat_rounded(), all_gradients);
+  for (const Piece& p : shards.pieces())
+    if (p.end > p.begin)
+      ops::copy(ctx, own_masters.slice_cols(p.at, p.at + p.end - p.begin), all_gradients.slice_cols(p.begin, p.end));
+  for (const ParamInfo& info : params.all())
+    if (info.use == Use::exact) ops::copy(ctx, info.param.value, info.param.grad);
+}
+
 void TrainState::round_parameters(Context& ctx) const {
-  if (const Tensor rounded = params.flat_rounded(); rounded.rows > 0) ops::copy(ctx, rounded, params.flat_masters());
+  const Tensor rounded = params.flat_rounded();
+  if (rounded.rows == 0) return;
+  if (own_masters.rows == 0) return ops::copy(ctx, rounded, params.flat_masters());
+  for (const Piece& p : shards.pieces())
+    if (p.end > p.begin)
+      ops::copy(ctx, rounded.slice_cols(p.begin, p.end), own_masters.slice_cols(p.at, p.at + p.end - p.begin));
 }
 
 std::vector<NamedTensor> TrainState::named_params() const {
@@ -128,7 +186,8 @@ std::vector<TensorPiece> TrainState::pieces() const {
       if (begin >= end) continue;
       const i64 in_moments = sharded ? p.at - p.begin : 0;
       const auto moment = [&](const Tensor& row) { return row.slice_cols(begin + in_moments, end + in_moments); };
-      const Tensor values = params.flat_masters().slice_cols(begin, end);
+      const Tensor values = own_masters.rows > 0 ? own_masters.slice_cols(begin + p.at - p.begin, end + p.at - p.begin)
+                                                 : params.flat_masters().slice_cols(begin, end);
       out.push_back({TensorPiece::Of::params, i, begin - place, values});
       out.push_back({TensorPiece::Of::optimizer, 2 * i, begin - place, moment(optimizer.flat().m)});
       out.push_back({TensorPiece::Of::optimizer, 2 * i + 1, begin - place, moment(optimizer.flat().v)});

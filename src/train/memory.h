@@ -42,8 +42,18 @@ class TrainArenas {
 struct TrainState {
   TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks = {});
 
-  // The copies that layers compute with, from the parameters: after these were set.
+  // The parameters as they begin.
+  void initialise(Context& ctx, std::uint64_t seed) const;
+  // The copies that layers compute with, from the masters that are here: after these were set.
   void round_parameters(Context& ctx) const;
+
+  // A piece of a parameter that layers compute with in f32 while the others are rounded: such ones travel apart.
+  struct ExactPiece {
+    Tensor value;    // (1, n), part of what the layer reads
+    int rank;        // whose it is
+    i64 at;          // its place in `exact_row`
+    i64 in_masters;  // in `own_masters`; of this rank's alone
+  };
 
   // All of the run. Of moments that other ranks have, names and shapes alone: then the values are in pieces().
   std::vector<NamedTensor> named_params() const;
@@ -53,12 +63,16 @@ struct TrainState {
 
   ParamStore params;
   LanguageModel model;
-  RowShards shards;  // of the rows of parameters
-  bool sharded;      // whether this rank has the moments of its pieces only
+  RowShards shards;    // of the rows of parameters
+  bool sharded;        // whether this rank has the moments of its pieces only
+  Tensor own_masters;  // (1, shards.owned()): of a sharded run in bf16; otherwise the masters are with the parameters
   AdamW optimizer;
-  Tensor all_gradients;               // every gradient, as one row
-  std::vector<Tensor> slot_partials;  // the same size; one per level of this rank's part of the reduction tree
-  std::array<Tensor, 2> received;     // (1, largest): pieces from other ranks, of two segments at a time
+  Tensor all_gradients;                  // every gradient, as one row
+  std::vector<Tensor> slot_partials;     // the same size; one per level of this rank's part of the reduction tree
+  std::vector<ExactPiece> exact_pieces;  // with own_masters; in the order of ranks
+  Tensor exact_row;                      // one behind the other
+  std::vector<i64> exact_borders;        // between ranks
+  std::array<Tensor, 2> received;        // (1, largest): pieces from other ranks, of two segments at a time
   LanguageModel::Saved saved;
   TokenRows batch;     // of one update, this rank's part
   Tensor losses;       // (rows of a micro-batch, 1)
@@ -69,6 +83,7 @@ struct TrainState {
  private:
   std::vector<Tensor> plan_slots(Arena& arena, const TrainConfig& cfg) const;
   std::vector<AdamW::Part> optimizer_parts() const;
+  void plan_exact(Arena& arena, const std::vector<i64>& parts);
 };
 
 // UserError when the work of an update cannot be shared by so many.

@@ -39,6 +39,7 @@ void compare_replicas(Context& ctx, const TrainState& state, Communicator& ranks
   const std::size_t length = mine.size() / state.params.all().size();
   for (std::size_t i = 0; i < state.params.all().size(); ++i) {
     std::vector<std::string> hashes;
+    hashes.reserve(all.size());
     for (const std::string& text : all) hashes.push_back(text.substr(i * length, length));
     if (std::all_of(hashes.begin(), hashes.end(), [&](const std::string& h) { return h == hashes[0]; })) continue;
     throw SharedFault(

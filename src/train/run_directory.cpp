@@ -1,5 +1,6 @@
 #include "train/run_directory.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include "core/hash.h"
@@ -113,7 +114,7 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line,
   entry["ranks"] = ranks.size();
   Json hosts = Json::array();
   for (int r = 0; r < ranks.size(); ++r)
-    if (r == 0 || ranks.host(r) != ranks.host(r - 1)) hosts.push_back(ranks.host(r));
+    if (std::find(hosts.begin(), hosts.end(), ranks.host(r)) == hosts.end()) hosts.push_back(ranks.host(r));
   if (ranks.size() > 1) entry["hosts"] = hosts;
   starts.push_back(entry);
   write_file_atomically(file, to_text({{"starts", starts}}, 2) + "\n");

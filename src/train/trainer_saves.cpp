@@ -3,7 +3,6 @@
 #include <thread>
 
 #include "core/text.h"
-#include "model/init.h"
 #include "train/trainer.h"
 
 namespace xlstm {
@@ -42,8 +41,7 @@ std::string Trainer::resume() {
       pieces(sharded ? as_named(state_.pieces()) : std::vector<NamedTensor>{}, staging);
   const auto loaded = load_newest_checkpoint(path_ / "checkpoints", target(params, moments, pieces), &ranks_);
   if (!loaded) {
-    initialise(ctx_, state_.params, static_cast<std::uint64_t>(cfg_.run.seed));
-    state_.round_parameters(ctx_);
+    state_.initialise(ctx_, static_cast<std::uint64_t>(cfg_.run.seed));
     return "";
   }
   for (const HostTwins* twins : {&params, &moments, &pieces})

@@ -15,6 +15,29 @@ struct Broken : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Whose turn it is; a thread that is no rank's (a checkpoint's, say) has none to give.
+class Baton {
+ public:
+  explicit Baton(Turns turns) : used_(turns == Turns::one_at_a_time) {}
+  void take() {
+    if (!used_) return;
+    mutex_.lock();
+    mine = true;
+  }
+  bool give() {
+    if (!mine) return false;
+    mine = false;
+    mutex_.unlock();
+    return true;
+  }
+
+ private:
+  static thread_local bool mine;
+  const bool used_;
+  std::mutex mutex_;
+};
+thread_local bool Baton::mine = false;
+
 // What the ranks have said for one collective: copies, taken when each began it.
 struct Said {
   std::map<int, std::string> by_rank;
@@ -23,7 +46,8 @@ struct Said {
 
 class Hub {
  public:
-  explicit Hub(int size) : size_(size) {}
+  Hub(int size, Turns turns) : baton(turns), size_(size) {}
+  Baton baton;
   int size() const { return size_; }
 
   void say(Channel channel, i64 number, int rank, std::string text) {
@@ -32,6 +56,12 @@ class Hub {
     changed_.notify_all();
   }
   std::vector<std::string> hear(Channel channel, i64 number) {
+    const bool had_turn = baton.give();
+    std::vector<std::string> all = wait_for(channel, number);
+    if (had_turn) baton.take();
+    return all;
+  }
+  std::vector<std::string> wait_for(Channel channel, i64 number) {
     std::unique_lock lock(mutex_);
     Said& said = said_[{channel, number}];
     const auto complete = [&] { return static_cast<int>(said.by_rank.size()) == size_; };
@@ -148,20 +178,22 @@ class ThreadRank final : public Communicator {
 
 }  // namespace
 
-std::vector<std::string> run_ranks(int size, const std::function<void(Communicator&)>& body) {
-  Hub hub(size);
+std::vector<std::string> run_ranks(int size, const std::function<void(Communicator&)>& body, Turns turns) {
+  Hub hub(size, turns);
   std::vector<std::string> wrong(static_cast<std::size_t>(size));
   std::vector<std::thread> threads;
   for (int r = 0; r < size; ++r)
     threads.emplace_back([&, r] {
       try {
         ThreadRank rank(hub, r);
+        hub.baton.take();
         body(rank);
       } catch (const Broken&) {
       } catch (const std::exception& e) {
         wrong[static_cast<std::size_t>(r)] = e.what();
         if (!dynamic_cast<const SharedError*>(&e)) hub.fail();
       }
+      hub.baton.give();
     });
   for (std::thread& t : threads) t.join();
   return wrong;

@@ -10,6 +10,9 @@ namespace xlstm {
 
 // Runs `body` once per rank, each in a thread of its own, and returns what each threw ("" for nothing). A rank that
 // throws takes the others with it, as a process would.
-std::vector<std::string> run_ranks(int size, const std::function<void(Communicator&)>& body);
+// One at a time: only while a rank waits for the others another one goes on, for what threads cannot share.
+enum class Turns { together, one_at_a_time };
+std::vector<std::string> run_ranks(int size, const std::function<void(Communicator&)>& body,
+                                   Turns turns = Turns::together);
 
 }  // namespace xlstm

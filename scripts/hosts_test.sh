@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Several hosts on one machine: network namespaces on a bridge of their own, each with its name, and mpirun that reaches
+# them over TCP as it would by ssh. A run of 4 ranks on HOSTS of them must have the weights of one rank. As root; traffic
+# stays on this machine. Usage: scripts/hosts_test.sh [HOSTS]      [2]
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+hosts=${1:-2}
+program=$(realpath "${XLSTM_PROGRAM:-$here/build/xlstm}")
+work=$(mktemp -d)
+bridge=xl$$
+cd "$work"
+cleanup() {
+  for ((h = 0; h < hosts; h++)); do ip netns del "$bridge-$h" 2> /dev/null || true; done
+  ip link del "$bridge" 2> /dev/null || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+# The first host is where mpirun runs.
+ip link add "$bridge" type bridge
+ip link set "$bridge" up
+for ((h = 0; h < hosts; h++)); do
+  ip netns add "$bridge-$h"
+  ip link add "$bridge.$h" type veth peer name eth0 netns "$bridge-$h"
+  ip link set "$bridge.$h" master "$bridge" up
+  ip -n "$bridge-$h" addr add "10.77.0.$((h + 1))/24" dev eth0
+  ip -n "$bridge-$h" link set eth0 up
+  ip -n "$bridge-$h" link set lo up
+  echo "10.77.0.$((h + 1)) slots=$(((4 + hosts - 1) / hosts))" >> hostfile
+done
+# In place of ssh: HOST COMMAND... in that host's namespaces, under its own name.
+cat > agent <<AGENT
+#!/bin/bash
+while [[ \$1 == -* ]]; do shift; done
+number=\$((\${1##*.} - 1)); shift
+exec ip netns exec $bridge-\$number unshare -u bash -c "hostname host\$number; \$*"
+AGENT
+chmod +x agent
+
+words=(the state of a gate is memory that decays unless the input opens it)
+for ((d = 0; d < 200; d++)); do
+  line="document $d:"
+  for ((i = 0; i < 40; i++)); do line+=" ${words[RANDOM % ${#words[@]}]}"; done
+  echo "{\"text\": \"$line\"}"
+done > text.jsonl
+cat > config.yaml <<YAML
+run: {name: hosts, threads: 1}
+model: {vocab_size: 300, embedding_dim: 128, num_blocks: 2, mixer: {num_heads: 2, chunk_size: 8}, ffn: {round_up_to: 16}}
+data: {train: data}
+train: {steps: 10, batch_size: 8, micro_batch_size: 1, context_length: 16}
+parallel: {timeout: 30}
+YAML
+{
+  "$program" tokenizer train --vocab-size 300 --out tok.model text.jsonl
+  "$program" data build --tokenizer tok.model --out data text.jsonl
+  "$program" train --config config.yaml --run one
+} > prepare.log 2>&1 || { cat prepare.log; exit 1; }
+
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+ip netns exec "$bridge-0" unshare -u bash -c 'hostname host0; "$@"' - \
+  mpirun --hostfile hostfile --mca plm_rsh_agent "$work/agent" --mca orte_keep_fqdn_hostnames 1 \
+  --mca btl tcp,self --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 --mca btl_vader_backing_directory "$work" \
+  -np 4 --map-by node --wdir "$work" "$program" train --config config.yaml --run many > many.log 2>&1 || { cat many.log; exit 1; }
+
+sha() { "$program" checkpoint info "$1" --json 2> /dev/null | sed -E 's/.*"weights_sha256":"([0-9a-f]+)".*/\1/'; }
+[[ "$(sha one)" == "$(sha many)" ]] || { echo "FAILED: the weights differ"; exit 1; }
+cmp one/checkpoints/step_00000010/manifest.json many/checkpoints/step_00000010/manifest.json
+names=$(tr -d '\n ' < many/environment.json | sed -E 's/.*"hosts":\[([^]]*)\].*/\1/')
+echo "4 ranks on $hosts hosts ($names): the weights of one rank"
