@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to two trained models in a few minutes on a CPU: installs what is missing, builds, makes a tokenizer and
 # token shards from text, trains an mLSTM with exponential and one with sigmoid input gate on the same tokens,
-# evaluates both and samples from both. Running it again goes on where it stopped.
+# evaluates both, samples from both and leaves a report. Running it again goes on where it stopped.
 #
 # Usage: scripts/quickstart.sh [--text PATH] [--steps N]
 #   --text PATH   your own text: a file or a folder of .txt, .jsonl, also .gz and .zst   [the C++ library's headers]
@@ -67,4 +67,6 @@ for gate in exp sigmoid; do
   say "a sample: $gate"
   build/xlstm generate --checkpoint $work/$gate --prompt $'template <typename T>\n' --tokens 120 --temperature 0.7 --top-p 0.9
 done
-say "done; the runs are in $work"
+say "report"
+build/xlstm report $work/exp $work/sigmoid --out $work/report.html
+say "done; the runs are in $work; open $work/report.html in a browser"

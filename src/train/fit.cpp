@@ -50,7 +50,7 @@ Suggestions suggest(const TrainConfig& cfg, Device device, const AvailableMemory
   Suggestions s;
   TrainConfig larger = cfg;
   larger.train.micro_batch_size = cfg.train.batch_size + 1;
-  s.micro_batch_size = largest_micro_batch(larger, device, gpu, available);
+  s.micro_batch_size = largest_micro_batch(larger, device, gpu, /*ranks=*/{}, available);
   if (s.micro_batch_size == cfg.train.micro_batch_size) s.micro_batch_size.reset();
   for (const Recompute policy : {Recompute::none, Recompute::cheap, Recompute::block}) {
     TrainConfig other = cfg;
