@@ -57,6 +57,21 @@ TEST(HopperEmulator, NamedBarriersOrderThoseWhoTakePart) {
   EXPECT_THAT(fault_of([] { arrive_threads(1, 64 + 32 * (warp_index() & 1)); }), HasSubstr("others for"));
 }
 
+// 512 threads begin with 128 registers each: half of them may have what the others gave, and no more.
+TEST(HopperEmulator, RegistersAreTheCtasOwn) {
+  const auto kernel = [](bool enough) {
+    if (thread_index() < 256)
+      give_registers<24>();
+    else if (enough)
+      take_registers<232>();
+    else
+      take_registers<240>();
+  };
+  const emulator::LaunchConfig config{.threads = 512};
+  EXPECT_NO_THROW(emulator::launch(config, [&] { kernel(true); }));
+  EXPECT_THROW(emulator::launch(config, [&] { kernel(false); }), emulator::EmulatorFault);
+}
+
 // Warp 0 writes and arrives, warp 1 waits and reads.
 void hand_over(bool arrives, bool waits) {
   make_one_barrier(1);

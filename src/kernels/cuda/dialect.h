@@ -18,6 +18,14 @@
 // numbers          pack_bf16(lo, hi), multiply_bf16x2(a, b), low_half(x), high_half(x), exp2_fast(x); count_bits(x),
 //                  lowest_bit(x): its index, of x != 0
 #include "core/bf16.h"
+
+namespace xlstm::dialect {
+
+// Of a thread, where one CTA of so many has a multiprocessor to itself.
+constexpr int launch_registers(int threads) { return 65536 / threads / 8 * 8; }
+
+}  // namespace xlstm::dialect
+
 #if defined(__CUDACC__)
 #include "kernels/cuda/dialect_gpu.h"
 #else

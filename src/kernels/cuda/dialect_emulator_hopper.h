@@ -19,10 +19,12 @@ inline int warpgroup_thread() { return current_block().thread() % 128; }
 template <int N>
 void give_registers() {
   static_assert(N % 8 == 0 && N >= 24 && N <= 256);
+  current_block().set_registers("give_registers", N);
 }
 template <int N>
 void take_registers() {
   static_assert(N % 8 == 0 && N >= 24 && N <= 256);
+  current_block().set_registers("take_registers", N);
 }
 
 inline void sync_threads(int id, int count) { current_block().named_barrier(id, count, /*wait=*/true); }

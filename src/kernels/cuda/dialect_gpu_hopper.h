@@ -17,19 +17,20 @@ struct BoxPlace {
 
 XL_DEVICE int cluster_rank() {
   std::uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
+  asm("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
   return static_cast<int>(rank);
 }
 XL_DEVICE int cluster_size() {
   std::uint32_t size;
-  asm volatile("mov.u32 %0, %%cluster_nctarank;\n" : "=r"(size));
+  asm("mov.u32 %0, %%cluster_nctarank;\n" : "=r"(size));
   return static_cast<int>(size);
 }
 XL_DEVICE void sync_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n" ::: "memory");
 }
 
-XL_DEVICE int warpgroup_index() { return static_cast<int>(threadIdx.x >> 7); }
+// By a shuffle, so that the compiler sees that a warp has one.
+XL_DEVICE int warpgroup_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 7), 0); }
 XL_DEVICE int warpgroup_thread() { return static_cast<int>(threadIdx.x & 127u); }
 template <int N>
 XL_DEVICE void give_registers() {

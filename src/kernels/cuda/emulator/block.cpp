@@ -32,7 +32,8 @@ Block::Block(Cluster& cluster, Index3 index, int rank, const std::function<void(
       shared_(cluster.config().shared_bytes, cluster.clocks(),
               static_cast<std::size_t>(cluster.config().threads * cluster.size())),
       threads_(static_cast<std::size_t>(cluster.config().threads)),
-      warps_(static_cast<std::size_t>(cluster.warps_of_block())) {
+      warps_(static_cast<std::size_t>(cluster.warps_of_block())),
+      registers_(warps_.size(), 65536 / cluster.config().threads / 8 * 8) {
   for (int w = 0; w < cluster.warps_of_block(); ++w)
     products_.emplace_back(shared_, first_warp_ + w, w % 4, cluster.config().arrival == Arrival::immediate);
 }
@@ -173,6 +174,16 @@ void Block::named_barrier(int id, int threads, bool wait) {
   if (!wait) return;
   while (named_[id].generation == mine.generation) yield();
   cluster_.clocks().learn(self(), named_[id].known);
+}
+
+void Block::set_registers(const char* operation, int each) {
+  const auto mine = static_cast<std::size_t>(warp());
+  collective(operation, nullptr, [](const LaneArguments&) {});
+  while (registers_[mine] != each && each - registers_[mine] > spare_registers_) yield();
+  if (registers_[mine] == each) return;
+  spare_registers_ -= each - registers_[mine];  // the first lane that goes on, for all
+  registers_[mine] = each;
+  ++cluster_.progress();
 }
 
 // --- barriers in shared memory

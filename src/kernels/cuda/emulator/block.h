@@ -66,6 +66,8 @@ class Block {
   void shared_write_of(int lane, std::uint32_t address, const void* from, std::uint32_t bytes) {
     shared_.write({first_warp_ + warp(), lane}, address, from, bytes);
   }
+  // Of a whole warp: gives registers back to the CTA, or waits until it has them to spare.
+  void set_registers(const char* operation, int each);
   void publish_to_async() { shared_.publish_to_async(self()); }
 
   // cp.async of 16 bytes: the first `valid` come from `from`, the rest are zeros.
@@ -134,6 +136,8 @@ class Block {
   std::vector<ProductQueue> products_;
   std::map<std::uint32_t, Mbarrier> barriers_;
   std::map<int, NamedBarrier> named_;
+  std::vector<int> registers_;  // [warp]: of a thread
+  int spare_registers_ = 0;     // of a warp's threads each, that nobody has
   boost::context::fiber scheduler_;
   int current_ = 0, live_ = 0, at_barrier_ = 0;
   long barrier_generation_ = 0;

@@ -27,8 +27,9 @@ struct WgmmaLayout {
   static constexpr int kTiles = kParts == 2 ? 3 : 4;
   static constexpr int kScores = kDx > 384 ? 1 : 2;  // buffers of P
   static constexpr int kVectors = kNormalize ? 6 : 5;
-  // Registers of a thread, of scores and of the state: 64 Ki for all.
-  static constexpr int kScoreRegisters = kPart > 192 ? 64 : 96, kStateRegisters = kPart > 192 ? 224 : 208;
+  // Registers of a thread, of scores and of the state. They share what the CTA was launched with and no more: 168 each.
+  static constexpr int kScoreRegisters = kPart > 192 ? 72 : 88, kStateRegisters = kPart > 192 ? 216 : 208;
+  static_assert(kScoreRegisters + 2 * kStateRegisters <= 3 * launch_registers(kWgmmaThreads));
   static constexpr std::uint32_t kPanel = kNormalize ? kPanelBytes + 1024 : kPanelBytes, kTile = kPanels * kPanel,
                                  kU = kSlicePanels * kPanelBytes, kStage = kVectors * 256;
   static constexpr std::uint32_t tiles = 0, u = tiles + kTiles * kTile, p = u + 2 * kU,

@@ -76,6 +76,7 @@ XL_DEVICE void store_rows_of(const WgmmaScan& p, const float (&y)[32], const Sta
                              int id, i64 head, int first) {
   const int lane = lane_index(), warp = warpgroup_thread() / 32;
   if (warpgroup_thread() == 0) wait_stores<0>();
+  sync_warp();
   sync_threads(id, 128);
   XL_UNROLL
   for (int n = 0; n < 8; n += 2) {

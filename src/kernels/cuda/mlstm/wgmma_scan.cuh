@@ -30,7 +30,7 @@ XL_DEVICE void state_warpgroup(const WgmmaScan& p, i64 head, const Walk& walk) {
     if (i + 1 < count) next_decay = global_load(decays + walk.chunk<kPass>(walk.begin + i + 1));
 
     float y[32];
-    std::uint32_t packed[2][2][4], u[4][4];
+    std::uint32_t packed[2][4], u[4][4];
     wait(L::tile_full(2 * i), L::tile_round(2 * i));
     start_read_out<L::kPart, L::kPanel>(y, packed, c, L::tile(2 * i) + panels);
     XL_UNROLL

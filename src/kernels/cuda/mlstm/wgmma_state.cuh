@@ -5,39 +5,30 @@
 
 namespace xlstm::mlstm {
 
-// Two steps of 16 columns of the state as left operands.
+// A step of 16 columns of the state as left operand.
 template <int kPart>
-XL_DEVICE void pack_state(std::uint32_t (&a)[2][4], const float (&c)[kPart / 2], int group) {
+XL_DEVICE void pack_state(std::uint32_t (&a)[4], const float (&c)[kPart / 2], int step) {
   XL_UNROLL
-  for (int k = 0; k < 2; ++k) {
-    XL_UNROLL
-    for (int j = 0; j < 4; ++j) a[k][j] = pack_bf16(c[16 * group + 8 * k + 2 * j], c[16 * group + 8 * k + 2 * j + 1]);
-    settled(a[k]);
-  }
+  for (int j = 0; j < 4; ++j) a[j] = pack_bf16(c[8 * step + 2 * j], c[8 * step + 2 * j + 1]);
+  settled(a);
 }
 
-// y^T = S^T x^T, left in flight. The groups of two steps take turns in `a`, which the caller keeps until they are done.
+// y^T = S^T x^T, the last two steps left in flight. They take turns in `a`, which the caller keeps until they are done:
+// more registers for it, and the state warpgroups would need more than they can have.
 template <int kPart, std::uint32_t kPanel>
-XL_DEVICE void start_read_out(float (&y)[32], std::uint32_t (&a)[2][2][4], const float (&c)[kPart / 2],
-                              std::uint32_t x) {
-  constexpr int kGroups = kPart / 32;
+XL_DEVICE void start_read_out(float (&y)[32], std::uint32_t (&a)[2][4], const float (&c)[kPart / 2], std::uint32_t x) {
+  constexpr int kSteps = kPart / 16;
   pack_state<kPart>(a[0], c, 0);
   pack_state<kPart>(a[1], c, 1);
   wgmma_fence();
   XL_UNROLL
-  for (int group = 0; group < kGroups; ++group) {
-    XL_UNROLL
-    for (int k = 0; k < 2; ++k) {
-      const int step = 2 * group + k;
-      const std::uint32_t at =
-          static_cast<std::uint32_t>(step / 4) * kPanel + static_cast<std::uint32_t>(step % 4) * 32;
-      wgmma<false>(y, a[group & 1][k], rows_descriptor(x + at), step != 0);
-    }
+  for (int step = 0; step < kSteps; ++step) {
+    const std::uint32_t at = static_cast<std::uint32_t>(step / 4) * kPanel + static_cast<std::uint32_t>(step % 4) * 32;
+    wgmma<false>(y, a[step & 1], rows_descriptor(x + at), step != 0);
     wgmma_commit();
-    if (kGroups == 2 && group == 1) wgmma_wait<1>();  // or the compiler puts a worse one
-    if (group > 0 && group + 1 < kGroups) {
+    if (step > 0 && step + 1 < kSteps) {
       wgmma_wait<1>();
-      pack_state<kPart>(a[(group + 1) & 1], c, group + 1);
+      pack_state<kPart>(a[(step + 1) & 1], c, step + 1);
       wgmma_fence();
     }
   }

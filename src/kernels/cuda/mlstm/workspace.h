@@ -48,7 +48,7 @@ struct CellWorkspace {
     pieces = pieces_of(chunks, heads * slices_of(shape.v_dim, scan_width(shape.qk_dim)));
     piece_c = take((pieces - 1) * heads * shape.qk_dim * shape.v_dim);
     if (!backward) {
-      if (shape.normalize) piece_n = take((pieces - 1) * heads * shape.qk_dim);
+      if (shape.normalize && !wgmma) piece_n = take((pieces - 1) * heads * shape.qk_dim);
       if (wgmma && shape.normalize) normalizer_rows = reinterpret_cast<bf16*>(take(heads * chunks * 4 * shape.qk_dim));
       return;
     }
