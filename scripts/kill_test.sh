@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 kills=${1:-200}
 RANDOM=${2:-1}
 ranks=${3:-1}
-readonly TIMEOUT=20
+readonly TIMEOUT=60
 program=$(realpath "${XLSTM_PROGRAM:-$here/build/xlstm}")
 
 work=$(mktemp -d)

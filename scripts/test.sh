@@ -33,7 +33,7 @@ if [[ "$quick" != --quick ]]; then
   fi
 
   step "address and undefined-behaviour sanitizers"
-  tests=(core_test kernels_test data_test model_test optim_test train_test)
+  tests=(core_test kernels_test data_test dist_test model_test optim_test train_test)
   scripts/build.sh cpu-debug "${tests[@]}"
   for test in "${tests[@]}"; do "build-debug/$test" --gtest_brief=1; done
 

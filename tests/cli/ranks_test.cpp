@@ -36,7 +36,7 @@ class MpiRun : public CliTest {
   // A run whose weights are enough for four ranks to share.
   static Arguments shared(const Arguments& more = {}) {
     Arguments all{"--set", "model.embedding_dim=128", "--set", "train.micro_batch_size=1", "--set", "eval.every=3",
-                  "--set", "parallel.timeout=8"};
+                  "--set", "parallel.timeout=60"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -131,7 +131,7 @@ TEST_F(MpiRun, ASignalToMpirunSavesOnce) {
 TEST_F(MpiRun, ARankThatIsStoppedIsNamedInTime) {
   for (const int victim : {1, 0}) {
     const std::string name = fmt::format("run{}", victim);
-    const auto program = start_on(2, train(name, endless()));
+    const auto program = start_on(2, train(name, endless({"--set", "parallel.timeout=8"})));
     wait_for_steps(name, 20);
     const auto begin = std::chrono::steady_clock::now();
     kill(process_of(program->pid(), victim), SIGSTOP);
