@@ -15,6 +15,7 @@ std::string steps_of(const std::string& config) {
 
 std::vector<NamedTensor> as_named(const std::vector<TensorPiece>& pieces) {
   std::vector<NamedTensor> out;
+  out.reserve(pieces.size());
   for (const TensorPiece& p : pieces) out.push_back({"piece", p.values});
   return out;
 }
