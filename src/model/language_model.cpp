@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "model/init.h"
@@ -12,6 +13,11 @@ namespace {
 
 // `begins`: where each begins, and what follows them.
 std::vector<Block> make_blocks(ParamStore& ps, const ModelConfig& cfg, std::vector<i64>& begins) {
+
+// An extreme of no numbers; finite, because run.check wants every output to be.
+constexpr float kNothingYet = std::numeric_limits<float>::max();
+
+std::vector<Block> make_blocks(ParamStore& ps, const ModelConfig& cfg) {
   std::vector<Block> blocks;
   for (i64 l = 0; l < cfg.num_blocks; ++l) {
     begins.push_back(ps.flat_size());
@@ -88,8 +94,8 @@ void LanguageModel::forward(Context& ctx, Tensor loss, const TokenRows& in, cons
 void LanguageModel::reset_gate_extremes(Context& ctx, const Saved& s) const {
   for (const Block::Saved& block : s.blocks) {
     const Tensor extremes = std::get<MLstm::Saved>(block.mixer).extremes;
-    ops::fill(ctx, extremes.slice_rows(0, 1), -INFINITY);
-    ops::fill(ctx, extremes.slice_rows(1, 2), INFINITY);
+    ops::fill(ctx, extremes.slice_rows(0, 1), -kNothingYet);
+    ops::fill(ctx, extremes.slice_rows(1, 2), kNothingYet);
   }
 }
 

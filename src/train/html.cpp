@@ -21,8 +21,8 @@ h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
 p { margin: .3rem 0 .7rem; max-width: 75ch; overflow-wrap: anywhere; }
 .soft { color: var(--soft); }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
-table { border-collapse: collapse; min-width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .55rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
+table { border-collapse: collapse; min-width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; white-space: normal; vertical-align: bottom; }
 td:first-child, th:first-child { text-align: left; }
 tr:last-child td { border-bottom: 0; }

@@ -40,8 +40,8 @@ XL_DEVICE void load_vectors_of(const Scan& s, i64 at, int i) {
 }
 
 // Everything of the CTA's i-th chunk, as soon as its places are free. Those of u and of the vectors are when w of the
-// chunk before the last is given back, which the tiles wait for: by then the state warpgroups are through with u, and had
-// waited for P, behind which the score warpgroup is through with the vectors.
+// chunk before the last is given back, which the tiles wait for: by then the state warpgroups are through with u, and
+// had waited for P, behind which the score warpgroup is through with the vectors.
 template <int kDx, Pass kPass, bool kNormalize>
 XL_DEVICE void load_chunk(const WgmmaScan& p, i64 head, int i, const Walk& walk) {
   using L = WgmmaLayout<kDx, kNormalize>;
