@@ -11,13 +11,11 @@ namespace xlstm {
 
 namespace {
 
-// `begins`: where each begins, and what follows them.
-std::vector<Block> make_blocks(ParamStore& ps, const ModelConfig& cfg, std::vector<i64>& begins) {
-
 // An extreme of no numbers; finite, because run.check wants every output to be.
 constexpr float kNothingYet = std::numeric_limits<float>::max();
 
-std::vector<Block> make_blocks(ParamStore& ps, const ModelConfig& cfg) {
+// `begins`: where each begins, and what follows them.
+std::vector<Block> make_blocks(ParamStore& ps, const ModelConfig& cfg, std::vector<i64>& begins) {
   std::vector<Block> blocks;
   for (i64 l = 0; l < cfg.num_blocks; ++l) {
     begins.push_back(ps.flat_size());
