@@ -60,7 +60,9 @@ class SharedMemory {
 
   static std::uint32_t first_word(std::uint32_t address) { return (address - kBegin) / kWord; }
   static std::uint32_t address_of(std::uint32_t word) { return kBegin + word * kWord; }
-  static std::size_t thread(Accessor who) { return static_cast<std::size_t>(who.warp * kWarpSize + who.lane); }
+  static std::size_t thread(Accessor who) {
+    return static_cast<std::size_t>(who.warp) * kWarpSize + static_cast<std::size_t>(who.lane);
+  }
   void check_range(std::uint32_t address, std::uint32_t bytes) const;
   void note_read(Accessor who, std::uint32_t word);
   void note_write(Accessor who, std::uint32_t word);
