@@ -229,6 +229,17 @@ TEST_P(DeviceMlstm, Resets) {
   }
 }
 
+// Input gates all but shut, all open, and maxima that jump.
+TEST_P(DeviceMlstm, ExtremeGates) {
+  for (const double mean : {-15., -10., 15.}) {
+    SCOPED_TRACE(mean);
+    MlstmCase x = rounded_case(1, 130, 1, 64, 64, GetParam(), 16, true, mean);
+    if (GetParam())
+      for (const std::size_t jump : {30, 70, 128}) x.log_i[jump] += 25;
+    for_chunkwise_kernels([&](Options o) { expect_cell(x, o); });
+  }
+}
+
 // More tokens than lie between two anchors of the forget gate's gradient.
 TEST_P(DeviceMlstm, Anchors) {
   for (const bool with_states : {false, true}) {
