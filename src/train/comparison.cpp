@@ -45,6 +45,7 @@ double common_seconds(const std::vector<std::vector<ArmRun>>& runs) {
 template <class F>
 std::optional<Spread> over_seeds(const std::vector<ArmRun>& runs, F&& value) {
   std::vector<double> values;
+  values.reserve(runs.size());
   for (const ArmRun& run : runs) values.push_back(value(run.metrics));
   return spread_of(values);
 }

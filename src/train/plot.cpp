@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <limits>
-#include <regex>
 
 #include "core/file.h"
 #include "core/process.h"
@@ -87,21 +87,34 @@ std::string script_of(const Plot& p, std::size_t number, const fs::path& svg) {
   return text + plots + "\nunset output\n";
 }
 
-// What a page's style sheet decides.
+// What a page's style sheet decides: rgb(10, 0, N) is series N, rgb(2, ...) the grid.
 std::string with_css_colors(const std::string& svg) {
-  static const std::regex rgb(R"(rgb\(\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\))");
   std::string out;
-  auto at = svg.begin();
-  for (std::sregex_iterator it(svg.begin(), svg.end(), rgb), end; it != end; ++it) {
-    const std::smatch& m = *it;
-    out.append(at, m[0].first);
-    at = m[0].second;
-    if (m[1] == "10" && m[2] == "0")
-      out += fmt::format("var(--series-{})", m[3].str());
-    else
-      out += m[1] == "2" ? "var(--grid)" : "currentColor";
+  std::size_t at = 0;
+  for (std::size_t found = svg.find("rgb("); found != std::string::npos; found = svg.find("rgb(", at)) {
+    int red = 0, green = 0, blue = 0;
+    std::size_t end = svg.find(')', found);
+    if (end == std::string::npos ||
+        std::sscanf(svg.c_str() + found, "rgb(%d ,%d ,%d", &red, &green, &blue) != 3) {  // NOLINT(cert-err34-c)
+      out.append(svg, at, found + 4 - at);
+      at = found + 4;
+      continue;
+    }
+    out.append(svg, at, found - at);
+    out += red == 10 && green == 0 ? fmt::format("var(--series-{})", blue) : red == 2 ? "var(--grid)" : "currentColor";
+    at = end + 1;
   }
-  return out.append(at, svg.end());
+  return out.append(svg, at, svg.size() - at);
+}
+
+// Without every ` name="..."`.
+std::string without_attribute(std::string svg, const std::string& name) {
+  const std::string begin = " " + name + "=\"";
+  for (std::size_t at = svg.find(begin); at != std::string::npos; at = svg.find(begin, at)) {
+    const std::size_t end = svg.find('"', at + begin.size());
+    svg.erase(at, end == std::string::npos ? end : end + 1 - at);
+  }
+  return svg;
 }
 
 // Only the drawing itself: without the XML head, and the definitions that plots on one page would share by name.
@@ -111,7 +124,7 @@ std::string inline_svg(const std::string& svg, const std::string& title) {
   if (head == std::string::npos || canvas == std::string::npos || defs == std::string::npos || after < defs) return "";
   std::string body = "<g>" + svg.substr(after + 7);
   return fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight, title) +
-         with_css_colors(std::regex_replace(body, std::regex(" (id|color)=\"[^\"]*\""), ""));
+         with_css_colors(without_attribute(without_attribute(body, "id"), "color"));
 }
 
 }  // namespace

@@ -152,6 +152,7 @@ ProductChoice time_proposals(CudaGpu& gpu, const ProductKey& key, const ProductP
     on.c = memory->data();
   }
   std::vector<cublasLtMatmulAlgo_t> algorithms;
+  algorithms.reserve(proposals.size());
   for (const ProductProposal& p : proposals) algorithms.push_back(algorithm_of(p));
   return choose_fastest(std::move(proposals), [&](std::size_t i) {
     bool works = true;
