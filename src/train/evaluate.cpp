@@ -128,6 +128,7 @@ ScoredBatch unpacked(const std::string& text) {
   const std::size_t rows = (text.size() - sizeof head) / (sizeof(std::int32_t) + sizeof(float));
   b.targets.resize(rows);
   b.losses.resize(rows);
+  if (rows == 0) return b;
   std::memcpy(b.targets.data(), text.data() + sizeof head, rows * sizeof(std::int32_t));
   std::memcpy(b.losses.data(), text.data() + sizeof head + rows * sizeof(std::int32_t), rows * sizeof(float));
   return b;
