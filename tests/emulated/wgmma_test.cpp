@@ -76,6 +76,7 @@ TEST(Wgmma, EveryLayoutOfItsOperands) {
     EXPECT_EQ(fault_of([] { shared_product<64, false, false>(); }, how), "");
     EXPECT_EQ(fault_of([] { shared_product<72, false, false>(); }, how), "");
     EXPECT_EQ(fault_of([] { shared_product<64, true, false>(); }, how), "");
+    EXPECT_EQ(fault_of([] { shared_product<32, true, false>(); }, how), "");
     EXPECT_EQ(fault_of([] { shared_product<64, false, true>(); }, how), "");
     EXPECT_EQ(fault_of([] { shared_product<128, true, true>(); }, how), "");
   }

@@ -12,6 +12,7 @@
 #define XL_DEVICE inline
 #define XL_KERNEL(threads, ctas_per_sm) inline void
 #define XL_UNROLL
+#define XL_ROLLED
 
 namespace xlstm::dialect {
 

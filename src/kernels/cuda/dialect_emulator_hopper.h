@@ -67,6 +67,7 @@ inline void load_bytes(std::uint32_t to, const void* from, std::uint32_t bytes, 
   t.to = to, t.barrier = barrier, t.from = static_cast<const std::byte*>(from), t.bytes = bytes;
   current_block().start_transfer(t, 1u << cluster_rank());
 }
+inline void prefetch_box(const TensorMap&, BoxPlace) {}
 inline void store_box(const TensorMap& map, BoxPlace at, std::uint32_t from) {
   current_block().store_box(map, at, from);
 }

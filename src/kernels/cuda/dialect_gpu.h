@@ -5,6 +5,7 @@
 #define XL_DEVICE __device__ __forceinline__
 #define XL_KERNEL(threads, ctas_per_sm) __global__ void __launch_bounds__(threads, ctas_per_sm)
 #define XL_UNROLL _Pragma("unroll")
+#define XL_ROLLED _Pragma("unroll 1")
 
 namespace xlstm::dialect {
 

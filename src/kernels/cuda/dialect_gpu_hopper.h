@@ -102,6 +102,11 @@ XL_DEVICE void load_bytes(std::uint32_t to, const void* from, std::uint32_t byte
                "l"(from), "r"(bytes), "r"(barrier)
                : "memory");
 }
+XL_DEVICE void prefetch_box(const TensorMap& map, BoxPlace at) {
+  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];\n" ::"l"(&map), "r"(at.column),
+               "r"(at.row), "r"(at.plane)
+               : "memory");
+}
 XL_DEVICE void store_box(const TensorMap& map, BoxPlace at, std::uint32_t from) {
   asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3}], [%4];\n" ::"l"(&map),
                "r"(at.column), "r"(at.row), "r"(at.plane), "r"(from)

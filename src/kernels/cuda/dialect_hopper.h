@@ -12,9 +12,10 @@
 //                  phase wants so many bytes, too; wait(a, parity): until the phase of that parity is over
 // bulk copies      of one thread. load_box(to, map, {column, row, plane}, barrier), load_box_to_cluster(...), to every
 //                  CTA's shared memory and barrier at these addresses; load_bytes(to, from, bytes, barrier): multiples
-//                  of 16. store_box(map, {column, row, plane}, from), commit_stores(), wait_stores<N>(): all but the
-//                  newest N groups have read shared memory. A box has rows of 64 bf16, swizzled, aligned to 1024;
-//                  TensorMap parameters are XL_GRID_CONSTANT; make_tensor_map() is of the host (tensor_map.h)
+//                  of 16. prefetch_box(map, {column, row, plane}): to L2. store_box(map, {column, row, plane}, from),
+//                  commit_stores(), wait_stores<N>(): all but the newest N groups have read shared memory. A box has
+//                  rows of 64 bf16, swizzled, aligned to 1024; TensorMap parameters are XL_GRID_CONSTANT;
+//                  make_tensor_map() is of the host (tensor_map.h)
 // asynchronous     publish_to_async(): what this thread wrote to shared memory may be read by matrix instructions and
 //                  bulk stores, once a barrier has told them
 // matrices         store_matrices(a, r), store_matrices_transposed(a, r): the opposite of load_matrices

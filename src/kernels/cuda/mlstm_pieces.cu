@@ -24,23 +24,8 @@ void add_up(Context& ctx, const Scan& s, float* states, i64 size, bool reverse) 
 template <Pass kPass>
 void run_piece_states(Context& ctx, const Scan& s) {
   if (s.pieces == 1) return;
-  const int width = scan_width(s.dx);
-  const auto at_width = [&]<int kWidth>() {
-    if (width == kWidth)
-      launch(ctx,
-             {.x = slices_of(s.du, width),
-              .y = i64{s.shape.sequences} * s.shape.heads,
-              .z = s.pieces - 1,
-              .threads = kThreads,
-              .shared_bytes = static_cast<int>(ScanLayout<kWidth>::kBytes)},
-             &piece_states<kWidth, kPass>, s);
-  };
-  at_width.template operator()<64>();
-  at_width.template operator()<128>();
-  at_width.template operator()<192>();
-  at_width.template operator()<256>();
-  at_width.template operator()<384>();
-  at_width.template operator()<512>();
+  at_scan_width(
+      s.dx, [&]<int kWidth>() { launch(ctx, scan_launch<kWidth>(s, s.pieces - 1), &piece_states<kWidth, kPass>, s); });
   add_up(ctx, s, s.piece_c, i64{s.shape.qk_dim} * s.shape.v_dim, in_reverse(kPass));
   if (kPass == Pass::forward && s.piece_n) add_up(ctx, s, s.piece_n, s.shape.qk_dim, /*reverse=*/false);
 }

@@ -1,5 +1,7 @@
 #pragma once
 // The cell by scans over chunks, whichever kernel does them: vectors from the gates, the passes, the gates' gradients.
+#include <utility>
+
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/mlstm/call.h"
 #include "kernels/cuda/mlstm/cell_passes.h"
@@ -16,6 +18,26 @@ void run_gate_gradients(Context& ctx, const GateGradients& g);
 // mlstm_pieces.cu: of the states of the forward pass, or of their gradients (dv)
 template <Pass kPass>
 void run_piece_states(Context& ctx, const Scan& s);
+
+// Calls `at` with the width of x that the portable kernels are built for and that holds `dx`, as a template argument.
+template <class At>
+void at_scan_width(int dx, At&& at) {
+  const auto call_if = [&]<int kWidth>() {
+    if (scan_width(dx) == kWidth) at.template operator()<kWidth>();
+  };
+  [&]<int... kWidths>(std::integer_sequence<int, kWidths...>) { (call_if.template operator()<kWidths>(), ...); }
+  (std::integer_sequence<int, 64, 128, 192, 256, 384, 512>{});
+}
+
+// Of a kernel of portable parts.
+template <int kWidth>
+LaunchShape scan_launch(const Scan& s, i64 pieces) {
+  return {.x = slices_of(s.du, kWidth),
+          .y = i64{s.shape.sequences} * s.shape.heads,
+          .z = pieces,
+          .threads = kThreads,
+          .shared_bytes = static_cast<int>(ScanLayout<kWidth>::kBytes)};
+}
 
 inline CellTensors tensors_of(const Call& call) {
   return {.q = matrix(call.in.q),

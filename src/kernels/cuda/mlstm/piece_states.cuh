@@ -16,9 +16,7 @@ piece_states(const Scan s) {
   const bool normalize = kPass == Pass::forward && s.piece_n;
   const i64 head = block_index().y, heads = static_cast<i64>(s.shape.sequences) * s.shape.heads;
   const Walk walk(s);
-  const i64 row = head / s.shape.heads * s.shape.tokens, column = head % s.shape.heads;
-  const bf16 *const w = s.w.data + row * s.w.stride + column * s.dx, *const u =
-                                                                         s.u.data + row * s.u.stride + column * s.du;
+  const bf16 *const w = head_begin(s, s.w, head, s.dx), *const u = head_begin(s, s.u, head, s.du);
   WarpState<kDx> state;
   state.strip = warp_index() % L::kStrips;
   state.part = warp_index() / L::kStrips;

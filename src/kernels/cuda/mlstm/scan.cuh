@@ -37,6 +37,7 @@ template <int kDx>
 XL_DEVICE void store_rows(const Scan& s, bf16* head, int first) {
   using L = ScanLayout<kDx>;
   constexpr int kPieces = L::kSlice / 8;
+  XL_ROLLED
   for (int i = thread_index(); i < kChunk * kPieces; i += kThreads) {
     const int row = i / kPieces, piece = i % kPieces,
               column = static_cast<int>(block_index().x) * L::kSlice + piece * 8;
@@ -51,18 +52,18 @@ template <int kDx>
 XL_DEVICE void row_dots(const Scan& s, const float (&y)[8][4], const WarpState<kDx>& state, const bf16* head,
                         int first) {
   using L = ScanLayout<kDx>;
-  const int lane = lane_index();
+  const int lane = lane_index(), column = static_cast<int>(block_index().x) * L::kSlice + state.column(0);
+  const bf16* row = head + (first + (lane & 3) * 2) * s.dot_with.stride + column;
   XL_UNROLL
-  for (int n = 0; n < 8; ++n) {
+  for (int n = 0; n < 8; ++n, row += 8 * s.dot_with.stride) {
     XL_UNROLL
     for (int odd = 0; odd < 2; ++odd) {
       const int token = n * 8 + (lane & 3) * 2 + odd;
       float sum = 0;
       XL_UNROLL
       for (int upper = 0; upper < 2; ++upper) {
-        const int column = static_cast<int>(block_index().x) * L::kSlice + state.column(2 * upper);
-        if (first + token < s.shape.tokens && column < s.du)
-          sum += y[n][2 * upper + odd] * to_float(global_load(head + (first + token) * s.dot_with.stride + column));
+        if (first + token < s.shape.tokens && column + 8 * upper < s.du)
+          sum += y[n][2 * upper + odd] * to_float(global_load(row + odd * s.dot_with.stride + 8 * upper));
       }
       sum += shuffle_xor(sum, 4);
       sum += shuffle_xor(sum, 8);
@@ -109,10 +110,6 @@ XL_DEVICE void scale_tokens(float (&y)[8][4], std::uint32_t vector) {
     XL_UNROLL
     for (int j = 0; j < 4; ++j) y[n][j] *= vector_at(vector, n * 8 + (lane_index() & 3) * 2 + (j & 1));
   }
-}
-
-XL_DEVICE bf16* head_begin(const Scan& s, const Matrix& m, i64 head, int width) {
-  return m.data + head / s.shape.heads * s.shape.tokens * m.stride + head % s.shape.heads * width;
 }
 
 // grid: (slices of u, B H, pieces); kThreads threads; ScanLayout<kDx>::kBytes of shared memory
@@ -169,12 +166,12 @@ scan(const Scan s) {
 
     if (state.part == 0) {
       if (normalize) scale_tokens(y, L::inverse());
-      if (s.dot) row_dots<kDx>(s, y, state, head_begin(s, s.dot_with, head, s.du), first);
+      if (has_dots(kPass)) row_dots<kDx>(s, y, state, head_begin(s, s.dot_with, head, s.du), first);
       stage_rows<kDx>(y, state.strip);
     }
     sync_cta();
     store_rows<kDx>(s, y_rows, first);
-    if (s.dot) store_dots<kDx>(s, head, static_cast<i64>(s.shape.sequences) * s.shape.heads, first);
+    if (has_dots(kPass)) store_dots<kDx>(s, head, static_cast<i64>(s.shape.sequences) * s.shape.heads, first);
     if (kPass == Pass::dk && at_anchor) dot_anchor<kDx>(s, state, chunk / kAnchorChunks - 1, head);
   }
   if (walk.piece + 1 < s.pieces) return;

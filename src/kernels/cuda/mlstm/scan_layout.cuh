@@ -10,6 +10,7 @@ using namespace dialect;
 
 enum class Pass { forward, dq, dk, dv };
 constexpr bool in_reverse(Pass pass) { return pass == Pass::dk || pass == Pass::dv; }
+constexpr bool has_dots(Pass pass) { return pass == Pass::dq || pass == Pass::dk; }
 
 template <int kDx>
 struct ScanLayout {
@@ -44,6 +45,18 @@ XL_DEVICE std::uint32_t tile_address(std::uint32_t tile, int row, int piece) {
   return tile + static_cast<std::uint32_t>((piece >> 3) * 8192 + row * 128 + (((piece & 7) ^ (row & 7)) << 4));
 }
 
+// A square of 16 x 16 at (16 row, 16 column) of a tile, for load_matrices. Its four 8x8: (0, 0), (8, 0), (0, 8), (8, 8)
+// by rows_first(), (0, 0), (0, 8), (8, 0), (8, 8) by columns_first(), as (row, column). What depends on the lane is one
+// number; the swizzle turns it by the column, and all else are constants, so that few registers hold addresses.
+XL_DEVICE std::uint32_t rows_first() { return tile_address(0, lane_index() & 15, lane_index() >> 4); }
+XL_DEVICE std::uint32_t columns_first() {
+  return tile_address(0, (lane_index() & 7) + ((lane_index() >> 4) << 3), (lane_index() >> 3) & 1);
+}
+XL_DEVICE std::uint32_t square_address(std::uint32_t tile, std::uint32_t lane, int row, int column) {
+  return tile + (lane ^ static_cast<std::uint32_t>((column & 3) << 5)) +
+         static_cast<std::uint32_t>((column >> 2) * 8192 + row * 2048);
+}
+
 struct alignas(16) Piece {
   std::uint32_t words[4];
 };
@@ -52,6 +65,7 @@ template <int kWidth>
 XL_DEVICE void load_tile(std::uint32_t tile, const bf16* head, i64 stride, int width, int first_column, int first_token,
                          int tokens) {
   constexpr int kPieces = kWidth / 8;
+  XL_ROLLED
   for (int i = thread_index(); i < kChunk * kPieces; i += kThreads) {
     const int row = i / kPieces, piece = i % kPieces, column = first_column + piece * 8;
     const bool valid = first_token + row < tokens && column < width;
@@ -100,6 +114,10 @@ XL_DEVICE const float* first_of(const Scan& s, int piece) {
 XL_DEVICE const float* first_n_of(const Scan& s, int piece) {
   const i64 size = static_cast<i64>(s.shape.sequences) * s.shape.heads * s.shape.qk_dim;
   return piece == 0 ? s.first_n : s.piece_n + (piece - 1) * size;
+}
+
+XL_DEVICE bf16* head_begin(const Scan& s, const Matrix& m, i64 head, int width) {
+  return m.data + head / s.shape.heads * s.shape.tokens * m.stride + head % s.shape.heads * width;
 }
 
 XL_DEVICE float vector_at(std::uint32_t vector, int i) {

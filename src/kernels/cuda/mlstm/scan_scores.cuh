@@ -16,11 +16,10 @@ XL_DEVICE void compute_scores(bool normalize) {
     XL_UNROLL
     for (int k = 0; k < kDx / 16; ++k) {
       std::uint32_t a[4], b[4];
-      load_matrices(a, tile_address(L::x(), first_row + (lane & 15), k * 2 + (lane >> 4)));
+      load_matrices(a, square_address(L::x(), rows_first(), first_row / 16, k));
       XL_UNROLL
       for (int half = 0; half < 2; ++half) {
-        load_matrices(b, tile_address(L::w(), first_column + half * 16 + (lane & 7) + ((lane >> 4) << 3),
-                                      k * 2 + ((lane >> 3) & 1)));
+        load_matrices(b, square_address(L::w(), columns_first(), first_column / 16 + half, k));
         mma_16x8x16(score[2 * half], a, b[0], b[1]);
         mma_16x8x16(score[2 * half + 1], a, b[2], b[3]);
       }

@@ -45,7 +45,6 @@ struct WarpState {
 
   // y^T += S^T x^T: (16 of du) x 64 tokens
   XL_DEVICE void read_out(float (&y)[8][4]) const {
-    const int lane = lane_index();
     XL_UNROLL
     for (int k = 0; k < kTiles / 2; ++k) {
       const std::uint32_t a[4] = {pack_bf16(c[2 * k][0], c[2 * k][1]), pack_bf16(c[2 * k][2], c[2 * k][3]),
@@ -54,8 +53,7 @@ struct WarpState {
       XL_UNROLL
       for (int n = 0; n < 4; ++n) {
         std::uint32_t b[4];
-        load_matrices(b, tile_address(L::x(), n * 16 + (lane & 7) + ((lane >> 4) << 3),
-                                      part * (L::kPartWidth / 8) + k * 2 + ((lane >> 3) & 1)));
+        load_matrices(b, square_address(L::x(), columns_first(), n, part * (L::kPartWidth / 16) + k));
         mma_16x8x16(y[2 * n], a, b[0], b[1]);
         mma_16x8x16(y[2 * n + 1], a, b[2], b[3]);
       }
@@ -74,12 +72,11 @@ struct WarpState {
     XL_UNROLL
     for (int k = 0; k < kChunk / 16; ++k) {
       std::uint32_t u[4], b[4];
-      load_matrices_transposed(
-          u, tile_address(L::u(), k * 16 + (lane & 7) + ((lane >> 4) << 3), strip * 2 + ((lane >> 3) & 1)));
+      load_matrices_transposed(u, square_address(L::u(), columns_first(), k, strip));
       if (kRows && part == 0) {
         XL_UNROLL
         for (int n = 0; n < 4; ++n) {
-          load_matrices(b, tile_address(L::p(), n * 16 + (lane & 7) + ((lane >> 4) << 3), k * 2 + ((lane >> 3) & 1)));
+          load_matrices(b, square_address(L::p(), columns_first(), n, k));
           mma_16x8x16(y[2 * n], u, b[0], b[1]);
           mma_16x8x16(y[2 * n + 1], u, b[2], b[3]);
         }
@@ -93,8 +90,7 @@ struct WarpState {
       u[3] = multiply_bf16x2(u[3], hi);
       XL_UNROLL
       for (int n = 0; n < kTiles / 2; ++n) {
-        load_matrices_transposed(
-            b, tile_address(L::w(), k * 16 + (lane & 15), part * (L::kPartWidth / 8) + n * 2 + (lane >> 4)));
+        load_matrices_transposed(b, square_address(L::w(), rows_first(), k, part * (L::kPartWidth / 16) + n));
         mma_16x8x16(c[2 * n], u, b[0], b[1]);
         mma_16x8x16(c[2 * n + 1], u, b[2], b[3]);
       }

@@ -7,13 +7,14 @@
 namespace xlstm::gpu {
 
 // All heads of x side by side: (sequences, tokens, heads * width).
-inline BoxedTensor boxed(const mlstm::Matrix& x, const Shape& s, int width) {
+inline BoxedTensor boxed(const mlstm::Matrix& x, const Shape& s, int width, int box_rows = 64) {
   return {.data = x.data,
           .columns = i64{s.heads} * width,
           .rows = s.tokens,
           .planes = s.sequences,
           .row_stride = x.stride,
-          .plane_stride = s.tokens * x.stride};
+          .plane_stride = s.tokens * x.stride,
+          .box_rows = box_rows};
 }
 
 // n before every chunk, as eight rows of K.
@@ -38,9 +39,11 @@ struct WgmmaScans {
     WgmmaScan p{.x = make_tensor_map(boxed(s.x, s.shape, s.dx)),
                 .w = make_tensor_map(boxed(s.w, s.shape, s.dx)),
                 .u = make_tensor_map(boxed(s.u, s.shape, s.du)),
-                .y = make_tensor_map(boxed(s.y, s.shape, s.du)),
+                .y = make_tensor_map(boxed(s.y, s.shape, s.du, s.dx > 256 ? 32 : 64)),
                 .n = {},
+                .dot_with = {},
                 .scan = s};
+    if (has_dots(kPass)) p.dot_with = make_tensor_map(boxed(s.dot_with, s.shape, s.du));
     if (normalize) p.n = make_tensor_map(boxed_normalizer(ws, s.shape));
     const auto at_width = [&]<int kWidth>() {
       if (s.dx != kWidth) return;

@@ -11,8 +11,9 @@ using namespace dialect;
 constexpr int kWgmmaThreads = 384;  // a warpgroup for scores and copies, two for the state
 
 struct WgmmaScan {
-  TensorMap x, w, u, y;  // (sequences, tokens, columns); boxes of 64 tokens
+  TensorMap x, w, u, y;  // (sequences, tokens, columns); boxes of 64 tokens; y: of kRowTokens
   TensorMap n;           // forward with normaliser: (sequences and heads, 8 chunks, dx), boxes of 8 rows
+  TensorMap dot_with;    // dq, dk
   Scan scan;
 };
 
@@ -23,6 +24,8 @@ constexpr std::uint32_t kPanelBytes = 8192;  // 64 tokens by 64 columns
 template <int kDx, bool kNormalize>
 struct WgmmaLayout {
   static constexpr int kParts = kDx > 256 ? 2 : 1, kPart = kDx / kParts;  // columns of x of one state warpgroup
+  // Tokens of a chunk whose y a state warpgroup finishes: all, of 64 columns of u, or half, where both have the same.
+  static constexpr int kRowTokens = 64 / kParts;
   static constexpr int kSlice = 128 / kParts, kPanels = kDx / 64, kSlicePanels = kSlice / 64;
   static constexpr int kTiles = kParts == 2 ? 3 : 4;
   static constexpr int kScores = kDx > 384 ? 1 : 2;  // buffers of P
@@ -33,7 +36,7 @@ struct WgmmaLayout {
   static constexpr std::uint32_t kPanel = kNormalize ? kPanelBytes + 1024 : kPanelBytes, kTile = kPanels * kPanel,
                                  kU = kSlicePanels * kPanelBytes, kStage = kVectors * 256;
   static constexpr std::uint32_t tiles = 0, u = tiles + kTiles * kTile, p = u + 2 * kU,
-                                 out = p + kScores * kPanelBytes,  // rows of y; between parts: f32
+                                 out = p + kScores * kPanelBytes,  // rows of y; before, between parts: f32
       vectors = out + kU, inverse = vectors + 2 * kStage, barriers = inverse + (kNormalize ? 256 * kScores : 0),
                                  kBytes = barriers + 8 * (2 * kTiles + 2 + 2 * kScores);
   static_assert(kBytes <= wgmma_shared_bytes());
@@ -78,7 +81,7 @@ struct WgmmaLayout {
     for (int i = 0; i < 2; ++i) make_barrier(u_full(i), 1);
     for (int i = 0; i < kScores; ++i) {
       make_barrier(p_full(i), 4);
-      make_barrier(p_empty(i), 8 / kParts);
+      make_barrier(p_empty(i), 8);
     }
     barriers_are_made();
   }

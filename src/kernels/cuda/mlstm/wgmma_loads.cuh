@@ -54,6 +54,9 @@ XL_DEVICE void load_chunk(const WgmmaScan& p, i64 head, int i, const Walk& walk)
   for (int panel = 0; panel < L::kSlicePanels; ++panel)
     load_box(L::u_tile(i) + static_cast<std::uint32_t>(panel) * kPanelBytes, p.u,
              {column * p.scan.du + slice_index() * L::kSlice + panel * 64, x.row, x.plane}, L::u_full(i));
+  if (has_dots(kPass))
+    for (int panel = 0; panel < L::kSlicePanels; ++panel)
+      prefetch_box(p.dot_with, {column * p.scan.du + slice_index() * L::kSlice + panel * 64, x.row, x.plane});
   load_vectors_of<kDx, kNormalize>(p.scan, (head * walk.chunks + chunk) * kChunk, i);
 }
 

@@ -13,7 +13,7 @@ XL_DEVICE void state_warpgroup(const WgmmaScan& p, i64 head, const Walk& walk) {
   const int group = warpgroup_index() - 1;
   const StatePlace<kDx> at{L::kParts == 1 ? group : 0, L::kParts == 1 ? 0 : group};
   const std::uint32_t panels = static_cast<std::uint32_t>(at.part) * (L::kPart / 64) * L::kPanel,
-                      strip = static_cast<std::uint32_t>(at.strip) * kPanelBytes, out = shared_begin() + L::out + strip;
+                      strip = static_cast<std::uint32_t>(at.strip) * kPanelBytes;
   const float* const decays = s.decay + head * walk.chunks;
   const int count = walk.end - walk.begin;
   const i64 ends = inner_anchors(s.shape.tokens);
@@ -43,25 +43,12 @@ XL_DEVICE void state_warpgroup(const WgmmaScan& p, i64 head, const Walk& walk) {
     settled(y);
     arrive_in_cluster(L::tile_empty(2 * i));
 
-    const bool has_rows = L::kParts == 1 || at.part == 0;
-    if (!has_rows) {
-      give_part(y, out);
-      wgmma_wait<0>();
+    if constexpr (L::kParts == 2) {
+      float half[16];
+      share_rows(half, y, at.part, shared_begin() + L::out);
+      finish_rows<kDx, kPass, kNormalize>(p, half, c, at, head, i, chunk * kChunk);
     } else {
-      if (L::kParts == 2) take_part(y, out);
-      scale_columns(y, L::vector(i, kReadVector));
-      wait(L::p_full(i), L::p_round(i));
-      start_scores(y, L::u_tile(i) + strip, L::p_tile(i));
-      wgmma_wait<0>();
-      settled(y);
-    }
-    settled(c);
-    arrive_in_cluster(L::tile_empty(2 * i + 1));
-    if (has_rows) {
-      if (kNormalize) scale_columns(y, L::inverses(i));
-      arrive(L::p_empty(i));
-      if (s.dot) dot_rows<kDx>(s, y, at, head, chunk * kChunk);
-      store_rows_of<kDx>(p, y, at, out, 1 + group, head, chunk * kChunk);
+      finish_rows<kDx, kPass, kNormalize>(p, y, c, at, head, i, chunk * kChunk);
     }
     if (kPass == Pass::dk && at_anchor) multiply_anchor<kDx>(c, s, at, chunk / kAnchorChunks - 1, head);
   }

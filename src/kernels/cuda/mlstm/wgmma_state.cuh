@@ -63,8 +63,9 @@ XL_DEVICE void start_update(float (&c)[kPart / 2], const std::uint32_t (&u)[4][4
   wgmma_commit();
 }
 
-// y^T += u^T P^T, left in flight
-XL_DEVICE void start_scores(float (&y)[32], std::uint32_t u, std::uint32_t p) {
+// y^T += u^T P^T of 2 kEach tokens, left in flight
+template <int kEach>
+XL_DEVICE void start_scores(float (&y)[kEach], std::uint32_t u, std::uint32_t p) {
   settled(y);
   wgmma_fence();
   XL_UNROLL
