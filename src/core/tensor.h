@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/bf16.h"
 #include "core/check.h"
 
 namespace xlstm {
@@ -26,6 +27,10 @@ struct dtype_of<float> {
 template <>
 struct dtype_of<double> {
   static constexpr DType value = DType::f64;
+};
+template <>
+struct dtype_of<bf16> {
+  static constexpr DType value = DType::bf16;
 };
 template <>
 struct dtype_of<std::int32_t> {

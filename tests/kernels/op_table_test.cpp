@@ -69,14 +69,16 @@ TEST(OpTable, SoftCap) {
             .aliases = {{"y", "x"}}});
 }
 
-OpCase matmul_case(MatmulFlags flags) {
+// f32_result: of bf16, too
+OpCase matmul_case(MatmulFlags flags, bool f32_result = false) {
   return {.shapes = {{1, 1, 1}, {3, 7, 5}, {64, 5, 33}, {2, 17, 1025}, {5, 33, 64}},  // M, N, K
-          .large = {{300, 530, 70}},
+          .large = {{300, 530, 70}, {130, 40, 1100}},
           .tensors =
               [=](Shape s) {
                 const i64 M = s[0], N = s[1], K = s[2];
-                return Tensors{flags.accumulate ? inout("c", M, N) : saved("c", M, N),
-                               flags.transpose_a ? input("a", K, M) : input("a", M, K),
+                TensorSpec c = flags.accumulate ? inout("c", M, N) : saved("c", M, N);
+                c.stat = f32_result;
+                return Tensors{c, flags.transpose_a ? input("a", K, M) : input("a", M, K),
                                flags.transpose_b ? input("b", N, K) : input("b", K, N)};
               },
           .forward = [=](Context& ctx, Io& t) { ops::matmul(ctx, t["c"], t["a"], t["b"], flags); },
@@ -96,7 +98,7 @@ TEST(OpTable, Matmul) {
       for (bool accumulate : {false, true}) {
         SCOPED_TRACE(
             fmt::format("transpose_a {}, transpose_b {}, accumulate {}", transpose_a, transpose_b, accumulate));
-        check_op(matmul_case({transpose_a, transpose_b, accumulate}));
+        for (bool f32_result : {false, true}) check_op(matmul_case({transpose_a, transpose_b, accumulate}, f32_result));
       }
 }
 

@@ -347,7 +347,7 @@ Io check_one_type(const Runner& runner, Shape shape, const Io::Layout& layout) {
   return done;
 }
 
-void check_shape_on_cpu(const Runner& runner, Shape shape, i64 padding, bool large) {
+void check_wide(const Runner& runner, Shape shape, i64 padding, bool large) {
   const Tensors specs = runner.op.tensors(shape);
   const Io wide = check_one_type(runner, shape, {DType::f64, padding});
   if (!large) {
@@ -355,16 +355,14 @@ void check_shape_on_cpu(const Runner& runner, Shape shape, i64 padding, bool lar
     check_values(runner, wide, fresh, specs);
     if (runner.op.backward) check_gradients(runner, wide, fresh, specs);
   }
-  SCOPED_TRACE("f32");
-  check_narrow(runner, DType::f32, check_one_type(runner, shape, {DType::f32, padding}), wide, specs, shape);
 }
 
-void check_shape_on_device(const Runner& runner, Shape shape, i64 padding) {
+void check_narrow_types(const Runner& runner, Shape shape, i64 padding) {
   for (const DType type : {DType::f32, DType::bf16}) {
     if (type == DType::bf16 && !runner.op.bf16) continue;
     SCOPED_TRACE(name_of(type));
     Io wide = runner.make(shape, {.dtype = DType::f64, .padding = padding, .like_bf16 = type == DType::bf16});
-    Runner{runner.op, {}}.run(wide);
+    Runner{runner.op, runner.target.device == Device::cpu ? runner.target : Target{}}.run(wide);
     check_narrow(runner, type, check_one_type(runner, shape, {type, padding}), wide, runner.op.tensors(shape), shape);
   }
 }
@@ -378,10 +376,8 @@ void check_op(const OpCase& op) {
         for (const Shape& shape : large ? op.large : op.shapes) {
           SCOPED_TRACE(fmt::format("{}, shape {{{}, {}, {}}}, padding {}", target.name(), shape[0], shape[1], shape[2],
                                    padding));
-          if (target.device == Device::cpu)
-            check_shape_on_cpu({op, target}, shape, padding, large);
-          else
-            check_shape_on_device({op, target}, shape, padding);
+          if (target.device == Device::cpu) check_wide({op, target}, shape, padding, large);
+          check_narrow_types({op, target}, shape, padding);
         }
 }
 

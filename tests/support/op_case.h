@@ -15,13 +15,14 @@
 // check_op runs, on every target of this machine (device, instruction set), with dense and with padded rows:
 //   1. f64 values = the reference at double, 1e-12
 //   2. f64 gradients = complex step (h = 1e-50) of the reference, 1e-10
-//   3. f32 = f64, within f32_tolerance(); values and gradients
+//   3. f32, and bf16 for cases with `bf16`, = f64 of the same (rounded) inputs, within f32_tolerance(); values and
+//      gradients
 //   4. outputs start as NaN and gradients of parameters as 1, so `=` and `+=` are both enforced; inputs keep their
 //   bits;
 //      nothing is written around a tensor; a second run, 1, 2 and 3 threads, and every permitted aliasing give the same
 //      bits
-// A device knows no f64: there, 3 compares with the CPU's f64, and cases with `bf16` run in that type too, against the
-// f64 of the same rounded inputs. Large shapes are for several tasks per op: checks 3 and 4 only.
+// A device knows no f64: there, 3 compares with the CPU's f64. Large shapes are for several tasks per op: checks 3 and
+// 4 only.
 #include <array>
 #include <complex>
 #include <functional>
@@ -148,7 +149,7 @@ struct OpCase {
   std::function<void(Context&, Io&)> backward = {};
   Meaning meaning = {};
   std::function<i64(Shape)> terms = [](Shape) { return i64{0}; };  // of the longest sum behind one element
-  bool bf16 = false;                                               // it also runs in bf16, on devices
+  bool bf16 = false;                                               // it also runs in bf16
   double roundings = 8;  // units of rounding along the longest path: docs/numerics.md, "Tolerances of the op table"
   std::vector<std::pair<std::string, std::string>> aliases =
       {};  // {"dx", "dy"}: dx may lie where dy does, if of one type

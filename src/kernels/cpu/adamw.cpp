@@ -36,13 +36,15 @@ void clip(Context&, Tensor scalars, Tensor loss_sums, Tensor square_sums, double
 
 void adamw(Context&, Tensor w, Tensor rounded, Tensor m, Tensor v, Tensor g, Tensor scalars, AdamWConstants c) {
   for (const Tensor& t : {m, v, g}) check_shape(t, 1, w.cols, w.dtype);
-  XL_CHECK(rounded.rows == 0, "the CPU keeps no copy of the weights in {}", name_of(rounded.dtype));
+  const bool rounds = rounded.rows > 0;
+  if (rounds) check_shape(rounded, 1, w.cols, DType::bf16);
   const Scalars s(scalars);
   if (s[UpdateScalar::applied] == 0) return;
   const double lr = s[UpdateScalar::lr];
   with_float_type(w.dtype, [&]<class T>() {
     T *const weight = w.row<T>(), *const first = m.row<T>(), *const second = v.row<T>();
     const T* const gradient = g.row<T>();
+    bf16* const narrow = rounds ? rounded.row<bf16>() : nullptr;
     const Vec<T> scale{T(s[UpdateScalar::grad_scale])}, eps{T(c.eps)};
     const Vec<T> keep1{T(c.beta1)}, take1{T(1 - c.beta1)}, keep2{T(c.beta2)}, take2{T(1 - c.beta2)};
     // lr m^ / (sqrt(v^) + eps), with the bias corrections taken out of the loop
@@ -55,7 +57,10 @@ void adamw(Context&, Tensor w, Tensor rounded, Tensor m, Tensor v, Tensor g, Ten
         const Vec<T> m1 = keep1 * load(pm, n) + take1 * grad, v1 = keep2 * load(pv, n) + take2 * grad * grad;
         store(pm, m1, n);
         store(pv, v1, n);
-        store(pw, old - (rate * m1 / (sqrt(v1) * root + eps) + shrink * old), n);
+        const Vec<T> next = old - (rate * m1 / (sqrt(v1) * root + eps) + shrink * old);
+        store(pw, next, n);
+        if constexpr (std::is_same_v<T, float>)
+          if (rounds) store(narrow + begin + j, next, n);
       });
     });
   });

@@ -1,6 +1,7 @@
 // Cross entropy behind a soft cap, and its gradient in place. A row of logits stays in the second-level cache.
 #include "kernels/cpu/rows.h"
 #include "kernels/ops.h"
+#include "kernels/thread_scratch.h"
 
 namespace xlstm::XL_CPU {
 
@@ -37,7 +38,7 @@ T sum_exp(const T* z, i64 n, T cap, T top, F&& each) {
     for_lanes<T>(std::min(kBlock, n - begin), [&](i64 j, i64 w) {
       const Vec<T> t = tanh(load(z + begin + j, w) * inverse);
       Vec<T> e = exp(c * t - shift);
-      if (w < Vec<T>::kWidth) e = Vec<T>::load(reinterpret_cast<const T*>(&e.v), w);  // no terms beyond the row
+      if (w < Vec<T>::kWidth) e = first_lanes(e, w);  // no terms beyond the row
       block += e;
       each(begin + j, w, e, t);
     });
@@ -50,30 +51,39 @@ T sum_exp(const T* z, i64 n, T cap, T top, F&& each) {
 
 void cross_entropy(Context&, Tensor loss, Tensor dz, Tensor logits, Tensor targets, double cap, double scale) {
   check_cross_entropy(loss, logits, targets, cap);
-  check_shape(dz, logits.rows, logits.cols, logits.dtype);
+  check_shape(dz, logits.rows, logits.cols, dz.dtype);
+  XL_CHECK(stat_type(dz.dtype) == logits.dtype, "a gradient in {} of logits in {}", name_of(dz.dtype),
+           name_of(logits.dtype));
   const i64 V = logits.cols;
-  with_float_type(logits.dtype, [&]<class T>() {
-    const RowsOf<T> out(loss), row(logits), gradient(dz);
+  with_element_type(dz.dtype, [&]<class E, class T>() {
+    const RowsOf<T> out(loss), row(logits);
+    const RowsOf<E> gradient(dz);
     const RowsOf<std::int32_t> target(targets);
     const T c = T(cap);
     const Vec<T> one(T(1));
     for_rows(logits.rows, V, [&](i64 r) {
       const T* const z = row[r];
-      T* const d = gradient[r];
+      E* const d = gradient[r];
       const i64 hit = target[r][0];
       if (hit < 0) {
         out[r][0] = 0;
-        std::fill_n(d, V, T(0));
+        std::fill_n(d, V, E{});
         return;
       }
       const T hit_tanh = std::tanh(z[hit] / c), top = c * std::tanh(max_of(z, V) / c);
-      // First e (1 - t^2); what is left is to divide by the sum, which is known only then.
+      // First e (1 - t^2), unrounded; what is left is to divide by the sum, which is known only then.
+      T* slopes;
+      if constexpr (std::is_same_v<E, T>)
+        slopes = d;
+      else
+        slopes = thread_scratch_of<T>(V);
       const T sum =
-          sum_exp(z, V, c, top, [&](i64 j, i64 w, Vec<T> e, Vec<T> t) { store(d + j, e * (one - t * t), w); });
+          sum_exp(z, V, c, top, [&](i64 j, i64 w, Vec<T> e, Vec<T> t) { store(slopes + j, e * (one - t * t), w); });
       out[r][0] = std::log(sum) + top - c * hit_tanh;
       const Vec<T> factor(T(scale) / sum);
-      for_lanes<T>(V, [&](i64 j, i64 w) { store(d + j, load(d + j, w) * factor, w); });
-      d[hit] -= T(scale) * (1 - hit_tanh * hit_tanh);
+      const T at_hit = slopes[hit] * factor.v[0] - T(scale) * (1 - hit_tanh * hit_tanh);
+      for_lanes<T>(V, [&](i64 j, i64 w) { store(d + j, load(slopes + j, w) * factor, w); });
+      d[hit] = to_element<E>(at_hit);
     });
   });
 }

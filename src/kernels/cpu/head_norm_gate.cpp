@@ -8,7 +8,7 @@ namespace {
 
 void check_head_norm(const Tensor& h, const Tensor& o, const Tensor& w, const Tensor& mean, const Tensor& rstd) {
   check_shape(o, h.rows, h.cols, h.dtype);
-  check_shape(w, 1, h.cols, h.dtype);
+  check_shape(w, 1, h.cols, stat_type(h.dtype));
   XL_CHECK(mean.cols > 0 && h.cols % mean.cols == 0, "{} columns do not divide into {} heads", h.cols, mean.cols);
   for (const Tensor& t : {mean, rstd}) check_shape(t, h.rows, mean.cols, stat_type(h.dtype));
 }
@@ -19,18 +19,20 @@ void head_norm_gate_forward(Context&, Tensor y, Tensor mean, Tensor rstd, Tensor
   check_head_norm(h, o, w, mean, rstd);
   check_shape(y, h.rows, h.cols, h.dtype);
   const i64 heads = mean.cols, V = h.cols / heads;
-  with_float_type(h.dtype, [&]<class T>() {
-    const RowsOf<T> out(y), means(mean), rstds(rstd), in(h), gate(o);
+  with_element_type(h.dtype, [&]<class E, class T>() {
+    const RowsOf<E> out(y), in(h), gate(o);
+    const RowsOf<T> means(mean), rstds(rstd);
     const T* const weight = w.row<T>();
     const auto head = [&](i64 r, i64 index) {
       const i64 at = index * V;
-      const T *const x = in[r] + at, *const g = gate[r] + at, *const scale = weight + at;
+      const E *const x = in[r] + at, *const g = gate[r] + at;
+      const T* const scale = weight + at;
       Vec<T> sum(T(0)), squares(T(0));
       for_lanes<T>(V, [&](i64 j, i64 n) { sum += load(x + j, n); });
       const T m = sum.sum() / T(V);
       for_lanes<T>(V, [&](i64 j, i64 n) {
-        const Vec<T> d = n == Vec<T>::kWidth ? Vec<T>::load(x + j) - Vec<T>(m) : Vec<T>::load(x + j, n, m) - Vec<T>(m);
-        squares += d * d;
+        const Vec<T> d = load(x + j, n) - Vec<T>(m);
+        squares += n == Vec<T>::kWidth ? d * d : first_lanes(d * d, n);
       });
       const T s = 1 / std::sqrt(squares.sum() / T(V) + T(eps));
       means[r][index] = m;
@@ -52,10 +54,11 @@ void head_norm_gate_backward(Context&, Tensor dh, Tensor d_o, Tensor dw, Tensor 
                              Tensor mean, Tensor rstd) {
   check_head_norm(h, o, w, mean, rstd);
   for (const Tensor& t : {dh, d_o, dy}) check_shape(t, h.rows, h.cols, h.dtype);
-  check_shape(dw, 1, h.cols, h.dtype);
+  check_shape(dw, 1, h.cols, stat_type(h.dtype));
   const i64 heads = mean.cols, V = h.cols / heads;
-  with_float_type(h.dtype, [&]<class T>() {
-    const RowsOf<T> din(dh), dgate(d_o), dout(dy), in(h), gate(o), means(mean), rstds(rstd);
+  with_element_type(h.dtype, [&]<class E, class T>() {
+    const RowsOf<E> din(dh), dgate(d_o), dout(dy), in(h), gate(o);
+    const RowsOf<T> means(mean), rstds(rstd);
     const T* const weight = w.row<T>();
     // Heads are the parts of a row that share statistics, so they bound the stripes.
     for (i64 index = 0; index < heads; ++index) {
@@ -67,7 +70,8 @@ void head_norm_gate_backward(Context&, Tensor dh, Tensor d_o, Tensor dw, Tensor 
     }
     const auto head = [&](i64 r, i64 index) {
       const i64 at = index * V;
-      const T *const x = in[r] + at, *const g = gate[r] + at, *const scale = weight + at, *const d = dout[r] + at;
+      const E *const x = in[r] + at, *const g = gate[r] + at, *const d = dout[r] + at;
+      const T* const scale = weight + at;
       const Vec<T> one(T(1)), m(means[r][index]), s(rstds[r][index]);
       Vec<T> sum(T(0)), dot(T(0));
       for_lanes<T>(V, [&](i64 j, i64 n) {

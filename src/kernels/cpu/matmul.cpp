@@ -1,10 +1,11 @@
-// Matrix products: oneDNN for f32, plain loops for f64 (gradient checks). C is cut into tiles by shape alone, each one
-// computed by one single-threaded library call, because the bits of a threaded call depend on the number of threads.
+// Matrix products: oneDNN for f32, bf16_product.h for bf16, plain loops for f64 (gradient checks). C is cut into tiles
+// by shape alone, each one computed by one thread, because the bits of a threaded library call depend on their number.
 #include <dnnl.h>
 #include <omp.h>
 
 #include <atomic>
 
+#include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/ops.h"
 
@@ -77,6 +78,37 @@ bool multiply_f32(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   return ok;
 }
 
+// What was summed in f32 to c, which is bf16, or has something added to it that is not its own.
+void store_sums(const float* sums, i64 ld, Tensor c, Tensor z, bool accumulate, i64 m, i64 n, i64 rows, i64 cols) {
+  const Tensor added = accumulate ? c : z;
+  with_element_type(c.dtype, [&]<class E, class T>() {
+    if constexpr (std::is_same_v<T, float>) {
+      const RowsOf<E> out(c), in(added.rows > 0 ? added : c);
+      for (i64 r = 0; r < rows; ++r)
+        for_lanes<float>(cols, [&](i64 j, i64 lanes) {
+          const Vec<float> sum = load(sums + r * ld + j, lanes);
+          store(out[m + r] + n + j, added.rows > 0 ? load(in[m + r] + n + j, lanes) + sum : sum, lanes);
+        });
+    }
+  });
+}
+
+void multiply_bf16(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
+  const auto [rows, cols] = tiles_of(p.M, p.N);
+  const Bf16Operand left{a.row<bf16>(), a.row_stride, p.ta}, right{b.row<bf16>(), b.row_stride, p.tb};
+  const bool in_place = c.dtype == DType::f32 && z.rows == 0;
+  parallel_for(rows.parts * cols.parts, [&, rows = rows, cols = cols](i64 task) {
+    const i64 m = rows.begin(task / cols.parts), height = rows.width(task / cols.parts);
+    const i64 begin = cols.begin(task % cols.parts), end = begin + cols.width(task % cols.parts);
+    for (i64 n = begin; n < end; n += ProductBlocks::kColumns) {
+      const i64 width = std::min(ProductBlocks::kColumns, end - n);
+      float* const out = in_place ? c.row<float>(m) + n : nullptr;
+      multiply_tile(left, right, p.K, m, height, n, width, out, c.row_stride, p.accumulate,
+                    [&](const float* sums, i64 ld) { store_sums(sums, ld, c, z, p.accumulate, m, n, height, width); });
+    }
+  });
+}
+
 void multiply_f64(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   const RowsOf<double> out(c), left(a), right(b);
   const auto at_a = [&](i64 m, i64 k) { return p.ta ? left[k][m] : left[m][k]; };
@@ -106,6 +138,8 @@ void multiply(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags 
                   flags.accumulate};
   if (a.dtype == DType::f32) {
     XL_CHECK(multiply_f32(p, c, z, a, b), "dnnl_sgemm refused M {}, N {}, K {}", p.M, p.N, p.K);
+  } else if (a.dtype == DType::bf16) {
+    multiply_bf16(p, c, z, a, b);
   } else {
     XL_CHECK(a.dtype == DType::f64, "no CPU kernel for {}", name_of(a.dtype));
     multiply_f64(p, c, z, a, b);

@@ -7,8 +7,9 @@ namespace xlstm::XL_CPU {
 
 namespace {
 
-template <class T>
+template <class E>
 struct BackwardTask {
+  using T = ArithmeticOf<E>;
   BackwardTask(CellInputs din_, CellState dfirst_, Tensor dh_, CellState dlast_, CellInputs in_, CellStats stats_,
                CellState first_, CellShape shape_, const CellDims& dims_, const MlstmWorkspace& ws_, T* memory)
       : din(din_),
@@ -29,6 +30,8 @@ struct BackwardTask {
         dh{memory + ws_.dh, ws_.V},
         k_t{memory + ws_.k_t, ws_.L},
         v_t{memory + ws_.v_t, ws_.L},
+        dq_rows{memory + ws_.dq, ws_.K},
+        dk_rows{memory + ws_.dk, ws_.K},
         weights{memory + ws_.weights, ws_.L},
         dweights{memory + ws_.dweights, ws_.L},
         dc{memory + ws_.dc, ws_.V},
@@ -62,12 +65,12 @@ struct BackwardTask {
     maxima[0] = shape.normalize ? kMinusInf<T> : T(0);
     const i64 row = task * dims.qk_dim;
     if (!first.absent()) {
-      transpose<T>(state_t(0), rows_of<T>(first.c, row, 0), dims.qk_dim, dims.v_dim);
+      transpose(state_t(0), rows_of<T>(first.c, row, 0), dims.qk_dim, dims.v_dim);
       if (shape.normalize) maxima[0] = *first.m.row<T>(task);
     }
     if (dlast.absent()) return;
-    pack<T>(dc, rows_of<T>(dlast.c, row, 0), dims.qk_dim, dims.v_dim);
-    transpose<T>(dc_t, dc, dims.qk_dim, dims.v_dim);
+    pack(dc, rows_of<T>(dlast.c, row, 0), dims.qk_dim, dims.v_dim);
+    transpose(dc_t, dc, dims.qk_dim, dims.v_dim);
   }
 
   void load_gates(i64 i) {
@@ -81,8 +84,8 @@ struct BackwardTask {
     load_gates(i);
     maxima[i + 1] = gates.m_next;
     const i64 r0 = first_row(i);
-    pack<T>(scaled, rows_of<T>(in.k, r0, head * dims.qk_dim), gates.rows, dims.qk_dim, gates.carry);
-    pack<T>(v, rows_of<T>(in.v, r0, head * dims.v_dim), gates.rows, dims.v_dim);
+    pack(scaled, rows_of<E>(in.k, r0, head * dims.qk_dim), gates.rows, dims.qk_dim, gates.carry);
+    pack(v, rows_of<E>(in.v, r0, head * dims.v_dim), gates.rows, dims.v_dim);
     for_tiles<T>(dims.v_dim, ws.K, [&](auto& tile) {
       tile.load(state_t(i), gates.decay);
       tile.add(transposed(v), scaled, gates.tail, gates.rows);
@@ -90,23 +93,41 @@ struct BackwardTask {
     });
   }
 
+  // Where dq or dk are computed: the gates' gradients want them before they are rounded.
+  static Rows<T> unrounded(Rows<E> out, Rows<T> buffer) {
+    if constexpr (std::is_same_v<E, T>)
+      return out;
+    else
+      return buffer;
+  }
+  void store_rounded(Tensor out, i64 r0, Rows<T> rows) const {
+    if constexpr (!std::is_same_v<E, T>)
+      for (i64 r = 0; r < gates.rows; ++r) {
+        E* const to = rows_of<E>(out, r0 + r, head * dims.qk_dim).data;
+        for_lanes<T>(dims.qk_dim, [&](i64 j, i64 w) { store(to + j, load(rows[r] + j, w), w); });
+      }
+  }
+
   void retreat(i64 i) {
     const i64 r0 = first_row(i);
     load_gates(i);
     for (i64 r = 0; r < gates.rows; ++r)
       gates.factor[r] = shape.normalize ? scale / (stats.denominator.row<T>(r0 + r)[head] + T(shape.eps)) : scale;
-    pack<T>(q, rows_of<T>(in.q, r0, head * dims.qk_dim), gates.rows, dims.qk_dim);
-    pack<T>(k, rows_of<T>(in.k, r0, head * dims.qk_dim), gates.rows, dims.qk_dim);
-    pack<T>(v, rows_of<T>(in.v, r0, head * dims.v_dim), gates.rows, dims.v_dim);
-    pack<T>(dh, rows_of<T>(dh_in, r0, head * dims.v_dim), gates.rows, dims.v_dim);
-    transpose<T>(k_t, k, gates.rows, dims.qk_dim);
-    transpose<T>(v_t, v, gates.rows, dims.v_dim);
+    pack(q, rows_of<E>(in.q, r0, head * dims.qk_dim), gates.rows, dims.qk_dim);
+    pack(k, rows_of<E>(in.k, r0, head * dims.qk_dim), gates.rows, dims.qk_dim);
+    pack(v, rows_of<E>(in.v, r0, head * dims.v_dim), gates.rows, dims.v_dim);
+    pack(dh, rows_of<E>(dh_in, r0, head * dims.v_dim), gates.rows, dims.v_dim);
+    transpose(k_t, k, gates.rows, dims.qk_dim);
+    transpose(v_t, v, gates.rows, dims.v_dim);
     compute_weights();
-    const Rows<T> dq = rows_of<T>(din.q, r0, head * dims.qk_dim), dk = rows_of<T>(din.k, r0, head * dims.qk_dim);
+    const Rows<T> dq = unrounded(rows_of<E>(din.q, r0, head * dims.qk_dim), dq_rows),
+                  dk = unrounded(rows_of<E>(din.k, r0, head * dims.qk_dim), dk_rows);
     compute_dq(dq, state_t(i));
     compute_dk(dk);
-    compute_dv(rows_of<T>(din.v, r0, head * dims.v_dim));
+    compute_dv(rows_of<E>(din.v, r0, head * dims.v_dim));
     compute_dgates(r0, dq, dk, dot(dc_t.data, state_t(i + 1).data, dims.v_dim * ws.K));
+    store_rounded(din.q, r0, dq);
+    store_rounded(din.k, r0, dk);
     update_dc();
   }
 
@@ -157,7 +178,7 @@ struct BackwardTask {
     });
   }
 
-  void compute_dv(Rows<T> dv) {
+  void compute_dv(Rows<E> dv) {
     for_tiles<T>(gates.rows, ws.V, [&](auto& tile) {
       if (tile.i + kTileRows > gates.tail) {
         tile.add(plain(k), dc, 0, dims.qk_dim);
@@ -182,13 +203,13 @@ struct BackwardTask {
 
   // dC = decay dC + (factor o q)^T dh, over the rows that saw the incoming state
   void update_dc() {
-    pack<T>(scaled, q, gates.head, dims.qk_dim, gates.factor);
+    pack(scaled, q, gates.head, dims.qk_dim, gates.factor);
     for_tiles<T>(dims.v_dim, ws.K, [&](auto& tile) {
       tile.load(dc_t, gates.decay);
       tile.add(transposed(dh), scaled, 0, gates.head);
       tile.store(dc_t);
     });
-    transpose<T>(dc, dc_t, dims.v_dim, dims.qk_dim);
+    transpose(dc, dc_t, dims.v_dim, dims.qk_dim);
   }
 
   CellInputs din, in;
@@ -199,7 +220,7 @@ struct BackwardTask {
   const CellDims& dims;
   const MlstmWorkspace& ws;
   ChunkGates<T> gates;
-  Rows<T> q, k, scaled, v, dh, k_t, v_t, weights, dweights, dc, dc_t;
+  Rows<T> q, k, scaled, v, dh, k_t, v_t, dq_rows, dk_rows, weights, dweights, dc, dc_t;
   T *states, *maxima;  // C^T and m before every chunk, and behind the last
   i64 chunk, sequence = 0, head = 0;
   T scale;
@@ -221,10 +242,10 @@ void mlstm_backward(Context& ctx, CellInputs din, CellState dfirst, Tensor dh, C
     ctx.profile->add_flops(ctx.op_class, mlstm_backward_flops(shape, dims.tokens, dims.qk_dim, dims.v_dim));
   const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, true);
   check_workspace(workspace, ws.total);
-  with_float_type(dh.dtype, [&]<class T>() {
+  with_element_type(dh.dtype, [&]<class E, class T>() {
     parallel_for(shape.sequences * shape.heads, [&](i64 task) {
       T* memory = workspace.row<T>() + thread_index() * ws.total;
-      BackwardTask<T>(din, dfirst, dh, dlast, in, stats, first, shape, dims, ws, memory).run(task);
+      BackwardTask<E>(din, dfirst, dh, dlast, in, stats, first, shape, dims, ws, memory).run(task);
     });
   });
 }

@@ -8,9 +8,9 @@
 
 namespace xlstm::XL_CPU {
 
-template <class T>
-Rows<T> rows_of(const Tensor& t, i64 row, i64 col) {
-  return {t.row<T>(row) + col, t.row_stride};
+template <class E>
+Rows<E> rows_of(const Tensor& t, i64 row, i64 col) {
+  return {t.row<E>(row) + col, t.row_stride};
 }
 
 template <class T>
@@ -108,11 +108,12 @@ void for_decays(const ChunkGates<T>& g, i64 i, i64 padded_rows, F&& body) {
 }
 
 // to[r][0..cols) = from[r][0..cols) * scale[r] (without scale: * 1), then zeros up to padded_cols
-template <class T>
-void pack(Rows<T> to, Rows<const T> from, i64 rows, i64 cols, const T* scale = nullptr) {
+template <class T, class E>
+void pack(Rows<T> to, Rows<E> from, i64 rows, i64 cols, const T* scale = nullptr) {
   const std::size_t rest = static_cast<std::size_t>(mlstm_pad(cols) - cols) * sizeof(T);
   for (i64 r = 0; r < rows; ++r) {
-    const T *in = from[r], factor = scale ? scale[r] : T(1);
+    const E* in = from[r];
+    const T factor = scale ? scale[r] : T(1);
     T* out = to[r];
     for_lanes<T>(cols, [&](i64 j, i64 w) { store(out + j, load(in + j, w) * Vec<T>(factor), w); });
     std::memset(out + cols, 0, rest);

@@ -6,8 +6,9 @@ namespace xlstm::XL_CPU {
 
 namespace {
 
-template <class T>
+template <class E>
 struct ForwardTask {
+  using T = ArithmeticOf<E>;
   ForwardTask(Tensor h_, CellStats stats_, CellState last_, CellInputs in_, CellState first_, CellShape shape_,
               const CellDims& dims_, const MlstmWorkspace& ws_, T* memory)
       : h(h_),
@@ -45,9 +46,9 @@ struct ForwardTask {
     std::memset(n, 0, static_cast<std::size_t>(ws.K) * sizeof(T));
     m = shape.normalize ? kMinusInf<T> : T(0);
     if (fresh) return;
-    pack<T>(c, rows_of<T>(first.c, task * dims.qk_dim, v_begin), dims.qk_dim, v_cols);
+    pack(c, rows_of<T>(first.c, task * dims.qk_dim, v_begin), dims.qk_dim, v_cols);
     if (!shape.normalize) return;
-    pack<T>({n, ws.K}, rows_of<T>(first.n, task, 0), 1, dims.qk_dim);
+    pack(Rows<T>{n, ws.K}, rows_of<T>(first.n, task, 0), 1, dims.qk_dim);
     m = *first.m.row<T>(task);
   }
 
@@ -62,16 +63,16 @@ struct ForwardTask {
   // rows tokens from token t of the sequence on
   void advance(i64 t, i64 rows) {
     const i64 r0 = sequence * dims.tokens + t;
-    const Rows<const T> k_in = rows_of<T>(in.k, r0, head * dims.qk_dim);
+    const Rows<E> k_in = rows_of<E>(in.k, r0, head * dims.qk_dim);
     compute_gates<T>(gates, rows_of<T>(in.log.i, r0, head), rows_of<T>(in.log.f, r0, head), rows, m, fresh,
                      shape.normalize);
     fresh = false;
-    pack<T>(q, rows_of<T>(in.q, r0, head * dims.qk_dim), rows, dims.qk_dim);
-    pack<T>(scaled_k, k_in, rows, dims.qk_dim, gates.carry);
-    pack<T>(v, rows_of<T>(in.v, r0, head * dims.v_dim + v_begin), rows, v_cols);
-    transpose<T>(k_t, k_in, rows, dims.qk_dim);
+    pack(q, rows_of<E>(in.q, r0, head * dims.qk_dim), rows, dims.qk_dim);
+    pack(scaled_k, k_in, rows, dims.qk_dim, gates.carry);
+    pack(v, rows_of<E>(in.v, r0, head * dims.v_dim + v_begin), rows, v_cols);
+    transpose(k_t, k_in, rows, dims.qk_dim);
     compute_weights(r0);
-    compute_h(rows_of<T>(h, r0, head * dims.v_dim + v_begin));
+    compute_h(rows_of<E>(h, r0, head * dims.v_dim + v_begin));
     update_state();
   }
 
@@ -110,7 +111,7 @@ struct ForwardTask {
     return std::max(std::abs(from_state + within_chunk), exp(Vec<T>(-gates.max[i])).v[0]);
   }
 
-  void compute_h(Rows<T> out) {
+  void compute_h(Rows<E> out) {
     for_tiles<T>(gates.rows, mlstm_pad(v_cols), [&](auto& tile) {
       if (tile.i < gates.head) {
         tile.add(plain(q), c, 0, dims.qk_dim);
@@ -164,11 +165,11 @@ void mlstm_forward(Context& ctx, Tensor h, CellStats stats, CellState last, Cell
   const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, false);
   check_workspace(workspace, ws.total);
   const i64 block = mlstm_value_block(shape, dims.v_dim), blocks = (dims.v_dim + block - 1) / block;
-  with_float_type(h.dtype, [&]<class T>() {
+  with_element_type(h.dtype, [&]<class E, class T>() {
     parallel_for(shape.sequences * shape.heads * blocks, [&](i64 task) {
       T* memory = workspace.row<T>() + thread_index() * ws.total;
       const i64 v_begin = task % blocks * block;
-      ForwardTask<T>(h, stats, last, in, first, shape, dims, ws, memory)
+      ForwardTask<E>(h, stats, last, in, first, shape, dims, ws, memory)
           .run(task / blocks, v_begin, std::min(v_begin + block, dims.v_dim));
     });
   });

@@ -20,9 +20,9 @@ constexpr i64 mlstm_value_block(const CellShape& shape, i64 v_dim) {
 // Offsets of the parts, in elements. L, K, V: padded sides.
 struct MlstmWorkspace {
   i64 L, K, V, chunks;
-  i64 gate_vectors, q, k_t, v, scaled, weights, total = 0;  // both directions
-  i64 c, n;                                                 // forward
-  i64 k, dh, v_t, dweights, states, maxima, dc, dc_t;       // backward
+  i64 gate_vectors, q, k_t, v, scaled, weights, total = 0;     // both directions
+  i64 c, n;                                                    // forward
+  i64 k, dh, v_t, dq, dk, dweights, states, maxima, dc, dc_t;  // backward
 
   MlstmWorkspace(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim, bool backward) {
     const i64 chunk = std::max<i64>(1, std::min(shape.chunk, tokens));
@@ -40,6 +40,8 @@ struct MlstmWorkspace {
       k = take(L, K);
       dh = take(L, V);
       v_t = take(V, L);
+      dq = take(L, K);
+      dk = take(L, K);
       dweights = take(L, L);
       states = take(chunks + 1, K * V);
       maxima = take(1, mlstm_pad(chunks + 1));

@@ -79,12 +79,14 @@ struct Tile {
       for (int w = 0; w < W; ++w) Vec<T>(acc[r][w]).store(c[i + r] + j + w * kLanes);
   }
 
-  // Into a matrix without padding: nothing beyond (rows, cols) is touched.
-  void store(Rows<T> c, i64 rows, i64 cols) const {
-    if (i + kTileRows <= rows && j + kColumns <= cols) return store(c);
-    const i64 width = std::clamp<i64>(cols - j, 0, kColumns);
+  // Into a matrix without padding, of any element type: nothing beyond (rows, cols) is touched.
+  template <class E>
+  void store(Rows<E> c, i64 rows, i64 cols) const {
     for (i64 r = 0; r < kTileRows && i + r < rows; ++r)
-      std::memcpy(c[i + r] + j, &acc[r][0], static_cast<std::size_t>(width) * sizeof(T));
+      for (int w = 0; w < W; ++w) {
+        const i64 at = j + w * kLanes, width = std::min(cols - at, kLanes);
+        if (width > 0) XL_CPU::store(c[i + r] + at, Vec<T>(acc[r][w]), width);
+      }
   }
 };
 
@@ -105,12 +107,12 @@ void for_tiles(i64 rows, i64 cols, F&& body) {
 }
 
 // out[c][r] = in[r][c]
-template <class T>
-void transpose(Rows<T> out, Rows<const T> in, i64 rows, i64 cols) {
+template <class T, class E>
+void transpose(Rows<T> out, Rows<E> in, i64 rows, i64 cols) {
   constexpr i64 kBlock = 16;
   for (i64 r0 = 0; r0 < rows; r0 += kBlock)
     for (i64 c = 0; c < cols; ++c)
-      for (i64 r = r0; r < std::min(rows, r0 + kBlock); ++r) out[c][r] = in[r][c];
+      for (i64 r = r0; r < std::min(rows, r0 + kBlock); ++r) out[c][r] = to_arithmetic(in[r][c]);
 }
 
 }  // namespace xlstm::XL_CPU

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "core/tensor.h"
 
@@ -187,6 +188,60 @@ void store(T* p, Vec<T> x, i64 width) {
   width == Vec<T>::kWidth ? x.store(p) : x.store(p, width);
 }
 
+// Zero from lane n on
+template <class T>
+Vec<T> first_lanes(Vec<T> x, i64 n) {
+  return Vec<T>::load(reinterpret_cast<const T*>(&x.v), n);
+}
+
+// bf16 is for memory only: loaded as f32, rounded when it is stored.
+template <class E>
+struct Arithmetic {
+  using Type = E;
+};
+template <>
+struct Arithmetic<bf16> {
+  using Type = float;
+};
+template <class E>
+using ArithmeticOf = typename Arithmetic<E>::Type;
+
+typedef std::uint16_t HalfWords __attribute__((vector_size(kVectorBytes / 2)));
+typedef std::uint32_t Words __attribute__((vector_size(kVectorBytes)));
+
+inline Vec<float> widen(HalfWords bits) {
+  return Vec<float>(reinterpret_cast<Vec<float>::V>(__builtin_convertvector(bits, Words) << 16));
+}
+// as to_bf16() of every lane
+inline HalfWords narrow(Vec<float> x) {
+  const Words bits = reinterpret_cast<Words>(x.v);
+  const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return __builtin_convertvector(x.v == x.v ? rounded : (bits >> 16 | 0x40u), HalfWords);
+}
+inline Vec<float> load(const bf16* p, i64 width, float rest = 0) {
+  HalfWords bits = HalfWords{} + to_bf16(rest).bits;
+  std::memcpy(&bits, p, width == Vec<float>::kWidth ? sizeof bits : static_cast<std::size_t>(width) * sizeof(bf16));
+  return widen(bits);
+}
+inline void store(bf16* p, Vec<float> x, i64 width) {
+  const HalfWords bits = narrow(x);
+  std::memcpy(p, &bits, width == Vec<float>::kWidth ? sizeof bits : static_cast<std::size_t>(width) * sizeof(bf16));
+}
+
+// Scalars of any element type
+template <class T>
+T to_arithmetic(T x) {
+  return x;
+}
+inline float to_arithmetic(bf16 x) { return to_float(x); }
+template <class E>
+E to_element(ArithmeticOf<E> x) {
+  if constexpr (std::is_same_v<E, bf16>)
+    return to_bf16(x);
+  else
+    return x;
+}
+
 // with_float_type(x.dtype, [&]<class T>() { ... T is float or double ... });
 template <class F>
 void with_float_type(DType t, F&& f) {
@@ -195,6 +250,12 @@ void with_float_type(DType t, F&& f) {
     case DType::f64: return f.template operator()<double>();
     default: XL_CHECK(false, "no CPU kernel for {}", name_of(t));
   }
+}
+// The same with bf16: [&]<class E, class T>(), elements of type E, arithmetic in T.
+template <class F>
+void with_element_type(DType t, F&& f) {
+  if (t == DType::bf16) return f.template operator()<bf16, float>();
+  with_float_type(t, [&]<class T>() { f.template operator()<T, T>(); });
 }
 
 }  // namespace xlstm::XL_CPU

@@ -5,15 +5,6 @@
 #include "core/tensor.h"
 #include "kernels/cuda/dialect.h"
 
-namespace xlstm {
-
-template <>
-struct dtype_of<bf16> {
-  static constexpr DType value = DType::bf16;
-};
-
-}  // namespace xlstm
-
 namespace xlstm::dialect {
 
 template <class T>

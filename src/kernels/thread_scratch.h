@@ -1,0 +1,15 @@
+#pragma once
+// Memory of the calling thread that a kernel may scribble on until it returns; aligned to 64 bytes. It grows with what
+// is asked for and stays: of all steps only the first allocates.
+#include "core/tensor.h"
+
+namespace xlstm {
+
+std::byte* thread_scratch(i64 bytes);
+
+template <class T>
+T* thread_scratch_of(i64 count) {
+  return reinterpret_cast<T*>(thread_scratch(count * static_cast<i64>(sizeof(T))));
+}
+
+}  // namespace xlstm
