@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a bundle of the CUDA build: the program, its tests on a device, and beside them, in lib/, every library that is
 # not the C library's, CUDA's or the driver's. It runs from any folder of a machine with the CUDA runtime libraries (not
-# older than those of the build) and a driver. Usage: scripts/bundle.sh [OUT]      [build-bundle/xlstm.tar.xz]
+# older than those of the build) and a driver; gpu_check.sh lies in it, with what it needs. Usage: scripts/bundle.sh [OUT]      [build-bundle/xlstm.tar.xz]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-build-bundle/xlstm.tar.xz}
@@ -17,6 +17,12 @@ ldd build-cuda/xlstm build-cuda/device_test | awk '$2 == "=>" { print $3 }' | so
   xargs -I{} cp -L {} "$bundle/lib"
 readelf -d "$bundle/xlstm" | grep -q '[[]$ORIGIN/lib' || { echo "bundle: the program does not look into lib/"; exit 1; }
 git rev-parse HEAD > "$bundle/commit"
-cp scripts/gpu_check.sh "$bundle"
+cp -r scripts/gpu_check.sh configs bench "$bundle"
+mkdir "$bundle/docs"
+cp docs/*.md "$bundle/docs"
+for folder in src/*/; do  # text for its training run
+  mkdir -p "$bundle/$folder"
+  find "$folder" -maxdepth 1 -name '*.[hc]*' -exec cp -t "$bundle/$folder" {} +
+done
 tar -C "$(dirname "$bundle")" -cJf "$out" xlstm
 echo "$out: $(du -h "$out" | cut -f1), $(ls "$bundle/lib" | wc -l) libraries"

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
 [[ -n "$nvcc" ]] || { echo "no nvcc: the CUDA program is not built"; exit 0; }
 export PATH="$(dirname "$nvcc"):$PATH"
-scripts/build.sh cuda xlstm
+scripts/build.sh cuda xlstm device_test
 budget=src/kernels/cuda/budget.txt
 found=$(mktemp)
 trap 'rm -f "$found"' EXIT

@@ -18,6 +18,10 @@ namespace xlstm {
 
 void publish(const BenchResult& result, bool as_json, const std::string& save) {
   print_result(as_json, result.json, result.text);
+  xlstm::save(result, save);
+}
+
+void save(const BenchResult& result, const std::string& save) {
   if (save.empty()) return;
   Json file = result.json;
   file["environment"] = describe_environment();
@@ -49,7 +53,7 @@ StepTimes time_steps(const TrainConfig& cfg, const Machine& machine, i64 steps, 
   check_precision(cfg.run, machine.device());
   if (machine.gpu() && cfg.run.gemm_algorithms == GemmAlgorithms::timed) machine.gpu()->time_products(/*kept=*/"");
   const auto sizes = measure_training(cfg, machine.device(), machine.gpu());
-  TrainArenas arenas(sizes, machine.gpu());
+  TrainArenas arenas(sizes, machine.gpu(), /*pin=*/false);  // nothing is saved here
   StepTimes times;
   times.planned_bytes = total_bytes(sizes);
   Context ctx = machine.context(arenas.scratch);

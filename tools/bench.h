@@ -15,6 +15,7 @@ struct BenchResult {
 
 // Prints the result, and with `save` writes it, environment included, as a file (bench/results/).
 void publish(const BenchResult& result, bool as_json, const std::string& save);
+void save(const BenchResult& result, const std::string& save);  // "": nowhere
 
 // Whole updates of a config on random tokens.
 struct StepTimes {

@@ -14,8 +14,10 @@ namespace xlstm {
 //   recurrent   token by token in f32: any head up to 1,024 wide, any type
 //   portable    chunks on tensor cores (mma.sync): bf16, heads up to 512 wide, multiples of 8
 //   wgmma       the same on an sm_90 (H100, H200): bf16, q and k 64, 128, 192 or 256 wide, v also 384 or 512
-enum class CellKernel : std::uint8_t { automatic, recurrent, portable, wgmma };
-constexpr auto names_of(CellKernel) { return std::array{"auto", "recurrent", "portable", "wgmma"}; }
+//   wgmma_no_cluster   wgmma, but no CTA takes what another has loaded
+enum class CellKernel : std::uint8_t { automatic, recurrent, portable, wgmma, wgmma_no_cluster };
+constexpr auto names_of(CellKernel) { return std::array{"auto", "recurrent", "portable", "wgmma", "wgmma_no_cluster"}; }
+constexpr bool uses_wgmma(CellKernel k) { return k == CellKernel::wgmma || k == CellKernel::wgmma_no_cluster; }
 
 struct GpuInfo {
   std::string name;

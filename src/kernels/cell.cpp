@@ -25,11 +25,12 @@ CellKernel choose_cell_kernel(const CellShape& shape, DType type, i64 qk_dim, i6
   const CellKernel wanted = shape.kernel;
   const bool portable = mlstm::portable_kernel_fits(type, qk_dim, v_dim, shape.shared_bytes);
   const bool wgmma = mlstm::wgmma_kernel_fits(type, qk_dim, v_dim, shape.shared_bytes, shape.architecture);
-  if (wanted == CellKernel::wgmma && !wgmma)
+  if (uses_wgmma(wanted) && !wgmma)
     throw user_error(
-        "run.cell_kernel: wgmma takes an H100 or H200, bf16, and heads of 64, 128, 192 or 256 for q and k, for v also "
+        "run.cell_kernel: {} takes an H100 or H200, bf16, and heads of 64, 128, 192 or 256 for q and k, for v also "
         "384 or 512, not compute capability {}.{}, {} and heads of {} and {}; use auto",
-        shape.architecture / 10, shape.architecture % 10, name_of(type), qk_dim, v_dim);
+        names_of(wanted)[static_cast<std::size_t>(wanted)], shape.architecture / 10, shape.architecture % 10,
+        name_of(type), qk_dim, v_dim);
   if (wanted == CellKernel::portable && !portable)
     throw user_error(
         "run.cell_kernel: portable takes bf16 and heads up to 512 wide (less on GPUs with little shared memory) in "

@@ -42,14 +42,15 @@ void OpScope::run(const std::function<void()>& op) const {
     if (ctx_.profile) ctx_.profile->add_call(ctx_.op_class, timer.seconds());
     if (ctx_.gpu) ctx_.gpu->end_range();
   } catch (const GpuError& e) {
-    throw GpuError(fmt::format("{}: {}{}", where(), e.what(),
-                               wait ? "" : "; run.check=full finds the op that is at fault, if it was an earlier one"));
+    throw GpuError(fmt::format("{}: {}{}", where(), e.what(), wait ? "" : kAskForCheck));
+  } catch (const Error& e) {
+    throw Error(fmt::format("{}: {}", where(), e.what()));
   }
 }
 
-void OpScope::check(const Tensor& t) const {
+void OpScope::check(const Tensor& t, int argument) const {
   constexpr i64 kPiece = i64{1} << 20;  // elements in host memory at a time
-  if (!ctx_.check_ops || t.dtype == DType::i32 || t.size() == 0) return;
+  if (t.dtype == DType::i32 || t.size() == 0) return;
   const Tensor rows = t.dense() ? t.flat() : t;
   for (i64 r = 0; r < rows.rows; ++r)
     for (i64 begin = 0; begin < rows.cols; begin += kPiece) {
@@ -57,8 +58,8 @@ void OpScope::check(const Tensor& t) const {
       for_elements(ctx_, piece, [&](i64 j, double x) {
         if (std::isfinite(x)) return;
         const i64 at = r * rows.cols + begin + j;
-        throw Error(
-            fmt::format("{}: wrote {} to row {}, column {} of its output", where(), x, at / t.cols, at % t.cols));
+        throw Error(fmt::format("{}: {} in row {}, column {} of its argument {}", where(), x, at / t.cols, at % t.cols,
+                                argument));
       });
     }
 }

@@ -8,6 +8,9 @@
 
 namespace xlstm {
 
+// Behind the message of a GpuError whose op is not sure.
+inline constexpr const char* kAskForCheck = "; run.check=full finds the op that is at fault, if it was an earlier one";
+
 class OpScope {
  public:
   static bool needed(const Context& ctx) { return ctx.gpu || ctx.profile || ctx.check_ops; }
@@ -23,18 +26,15 @@ class OpScope {
     if (ctx_.profile) ctx_.profile->add_bytes(ctx_.op_class, static_cast<double>((i64{0} + ... + bytes_of(args))));
   }
 
-  // With check_ops: waits, and throws Error naming the first value of the op's first output that is not finite. Gates
-  // may be -inf.
-  template <class... Rest>
-  void check_output(const Tensor& first, const Rest&...) const {
-    check(first);
+  // With check_ops: waits, and throws Error naming the first value that is not finite, of all that the op writes and
+  // reads. A forget gate's logarithm and a maximum may be -inf; workspaces, which stand behind a CellShape, hold
+  // anything.
+  template <class... Args>
+  void check_values(const Args&... args) const {
+    if (!ctx_.check_ops) return;
+    Checked seen;
+    (check_next(seen, args), ...);
   }
-  template <class... Rest>
-  void check_output(const CellInputs& first, const Rest&...) const {
-    for (const Tensor& t : {first.q, first.k, first.v}) check(t);
-  }
-  template <class... Rest>
-  void check_output(const Gates&, const Rest&...) const {}
 
  private:
   static i64 bytes_of(const Tensor& t) { return t.bytes(); }
@@ -46,7 +46,30 @@ class OpScope {
   static i64 bytes_of(const Number&) {
     return 0;
   }
-  void check(const Tensor& t) const;
+  struct Checked {
+    int arguments = 0;
+    bool at_workspace = false;
+  };
+  void check_next(Checked& seen, const Tensor& t) const {
+    ++seen.arguments;
+    if (!seen.at_workspace) check(t, seen.arguments);
+  }
+  void check_next(Checked& seen, const Gates& g) const { check(g.i, ++seen.arguments); }
+  void check_next(Checked& seen, const CellInputs& in) const {
+    ++seen.arguments;
+    for (const Tensor& t : {in.q, in.k, in.v, in.log.i}) check(t, seen.arguments);
+  }
+  void check_next(Checked& seen, const CellStats& s) const { check(s.denominator, ++seen.arguments); }
+  void check_next(Checked& seen, const CellState& s) const {
+    ++seen.arguments;
+    for (const Tensor& t : {s.c, s.n}) check(t, seen.arguments);
+  }
+  void check_next(Checked& seen, const CellShape&) const { seen.at_workspace = true; }
+  template <class Number>
+  void check_next(Checked& seen, const Number&) const {
+    ++seen.arguments;
+  }
+  void check(const Tensor& t, int argument) const;
   std::string where() const;
 
   Context& ctx_;

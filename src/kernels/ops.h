@@ -39,7 +39,7 @@ struct Op<void(Context&, Args...)> {
     OpScope scope(ctx, name);
     scope.run([&] { f(ctx, args...); });
     scope.count_bytes(args...);
-    scope.check_output(args...);
+    scope.check_values(args...);
   }
 };
 

@@ -50,14 +50,14 @@ std::array<const Arena*, 11> TrainArenas::all() const {
           &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
 
-TrainArenas::TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu)
+TrainArenas::TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu, bool pin)
     : TrainArenas(gpu ? Device::cuda : Device::cpu) {
   const auto arenas = all();
   for (std::size_t i = 0; i < arenas.size(); ++i) {
     // An empty arena still needs an address: without one it would be a measuring arena.
     const ArenaSize& size = sizes.at(i);
     buffers_.emplace_back(std::max<i64>(size.bytes, 1), size.device == Device::cuda ? gpu : nullptr);
-    if (gpu && size.device == Device::cpu && !buffers_.back().pin(*gpu))
+    if (pin && gpu && size.device == Device::cpu && !buffers_.back().pin(*gpu))
       log_info("{} of host memory for the {} cannot be pinned: copies from the GPU take a detour",
                human_bytes(size.bytes), size.name);
     *arenas[i] = Arena(size.name, buffers_.back().data(), size.bytes, size.device);

@@ -24,7 +24,8 @@ struct ArenaSize {
 class TrainArenas {
  public:
   static TrainArenas measuring(Device device);
-  TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu);
+  // pin: host memory is locked for the GPU that it is copied from
+  TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu, bool pin = true);
 
   std::vector<ArenaSize> sizes() const;  // the peaks so far
 

@@ -15,13 +15,25 @@ TrainStep::TrainStep(Context& ctx, TrainState& state, const TrainConfig& cfg, Co
   if (ranks && ranks->size() > 1) exchange_.emplace(*ranks, state, cfg);
 }
 
+// What a device finds out only when somebody waits for it. Ops name the step themselves.
+template <class F>
+void TrainStep::waiting(F&& f) const {
+  try {
+    f();
+  } catch (const GpuError& e) {
+    throw GpuError(fmt::format("step {}: {}{}", ctx_.step, e.what(), kAskForCheck));
+  }
+}
+
 // Between the two copies in and the one out, nothing waits for the device.
 StepResult TrainStep::run(const StepInput& in) {
   XL_CHECK(in.scored || !exchange_, "with several ranks, the scored tokens of all are needed");
   const i64 scored = in.scored ? *in.scored : scored_tokens(in.batch);
   const double inverse = scored > 0 ? 1.0 / static_cast<double>(scored) : 0;
-  upload_batch(ctx_, s_.batch, in.batch);
-  upload(ctx_, s_.scalars, s_.optimizer.scalars(in.lr, in.update, inverse).data());
+  waiting([&] {
+    upload_batch(ctx_, s_.batch, in.batch);
+    upload(ctx_, s_.scalars, s_.optimizer.scalars(in.lr, in.update, inverse).data());
+  });
 
   const auto compute = [&] {
     if (fast()) {
@@ -46,7 +58,7 @@ StepResult TrainStep::run(const StepInput& in) {
     compute();
 
   std::array<double, kUpdateScalars> done{};
-  download(ctx_, done.data(), s_.scalars);
+  waiting([&] { download(ctx_, done.data(), s_.scalars); });
   const auto scalar = [&](UpdateScalar which) { return done[static_cast<std::size_t>(which)]; };
   return {.loss = scalar(UpdateScalar::loss),
           .grad_norm = scalar(UpdateScalar::grad_norm),

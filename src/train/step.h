@@ -43,6 +43,8 @@ class TrainStep {
   void dry_run();
 
  private:
+  template <class F>
+  void waiting(F&& f) const;
   void slot_gradients(i64 slot, double scale);
   void forward_backward(i64 micro, double scale, bool first, bool last);
   void merge_slot(i64 slot, i64 begin, i64 end);

@@ -86,13 +86,16 @@ class Hub {
   bool broken_ = false;
 };
 
-std::string bytes_of(const Tensor& row, i64 begin, i64 end) {
+std::string bytes_of(Context& ctx, const Tensor& row, i64 begin, i64 end) {
   const Tensor part = row.slice_cols(begin, end);
-  return {reinterpret_cast<const char*>(part.data), static_cast<std::size_t>(part.bytes())};
+  std::string bytes(static_cast<std::size_t>(part.bytes()), '\0');
+  download(ctx, bytes.data(), part);
+  return bytes;
 }
 
-void put(const Tensor& row, i64 begin, const std::string& bytes) {
-  std::memcpy(row.data + begin * size_of(row.dtype), bytes.data(), bytes.size());
+void put(Context& ctx, const Tensor& row, i64 begin, const std::string& bytes) {
+  const i64 elements = static_cast<i64>(bytes.size()) / size_of(row.dtype);
+  upload(ctx, row.slice_cols(begin, begin + elements), bytes.data());
 }
 
 class ThreadRank final : public Communicator {
@@ -103,38 +106,39 @@ class ThreadRank final : public Communicator {
   int local_rank() const override { return 0; }  // all share one device
   const std::string& host(int) const override { return host_; }
 
-  i64 begin(Context&, const Collective& c) override {
+  i64 begin(Context& ctx, const Collective& c) override {
     pending_[++begun_] = c;
-    std::string mine = bytes_of(c.row, 0, c.row.cols);
-    if (c.kind == Collective::Kind::gather) mine = piece(c.row, c.borders, rank_);
+    const bool piece = c.kind == Collective::Kind::gather;
+    std::string mine = bytes_of(ctx, c.row, piece ? border(c, rank_) : 0, piece ? border(c, rank_ + 1) : c.row.cols);
     hub_.say(Channel::training, begun_, rank_, std::move(mine));
     return begun_;
   }
 
-  void finish(Context&, i64 number) override {
+  void finish(Context& ctx, i64 number) override {
     if (number != pending_.begin()->first) throw std::logic_error("not the oldest");
     const Collective c = pending_.at(number);
     pending_.erase(number);
     const std::vector<std::string> all = hub_.hear(Channel::training, number);
     const i64 mine = c.borders.empty() ? 0 : border(c, rank_ + 1) - border(c, rank_);
-    if (c.kind == Collective::Kind::sum) std::memset(c.row.data, 0, static_cast<std::size_t>(c.row.bytes()));
+    std::vector<float> sum(c.kind == Collective::Kind::sum ? static_cast<std::size_t>(c.row.cols) : 0);
     for (int r = 0; r < size(); ++r) {
       const std::string& said = all[static_cast<std::size_t>(r)];
       const i64 width = size_of(c.row.dtype);
       switch (c.kind) {
-        case Collective::Kind::sum: add(c.row, said); break;
+        case Collective::Kind::sum: add(sum, said); break;
         case Collective::Kind::gather:
-          if (r != rank_) put(c.row, border(c, r), said);
+          if (r != rank_) put(ctx, c.row, border(c, r), said);
           sent_ += r == rank_ ? 0 : mine * width;
           break;
         case Collective::Kind::exchange:
           if (r == rank_) break;
-          put(c.received, r * mine,
+          put(ctx, c.received, r * mine,
               said.substr(static_cast<std::size_t>(border(c, rank_) * width), static_cast<std::size_t>(mine * width)));
           sent_ += (border(c, r + 1) - border(c, r)) * width;
           break;
       }
     }
+    if (c.kind == Collective::Kind::sum) upload(ctx, c.row, sum.data());
   }
 
   void gather_bytes(const char*, const void* mine, void* all, i64 bytes, Channel channel) override {
@@ -157,14 +161,11 @@ class ThreadRank final : public Communicator {
 
  private:
   static i64 border(const Collective& c, int r) { return c.borders[static_cast<std::size_t>(r)]; }
-  static std::string piece(const Tensor& row, std::span<const i64> borders, int r) {
-    return bytes_of(row, borders[static_cast<std::size_t>(r)], borders[static_cast<std::size_t>(r) + 1]);
-  }
-  static void add(const Tensor& row, const std::string& said) {
-    for (i64 i = 0; i < row.cols; ++i) {
+  static void add(std::vector<float>& sum, const std::string& said) {
+    for (std::size_t i = 0; i < sum.size(); ++i) {
       float x = 0;
-      std::memcpy(&x, said.data() + static_cast<std::size_t>(i) * sizeof x, sizeof x);
-      row.row<float>()[i] += x;
+      std::memcpy(&x, said.data() + i * sizeof x, sizeof x);
+      sum[i] += x;
     }
   }
 

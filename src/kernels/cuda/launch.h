@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/check.h"
 #else
+#include "kernels/cuda/emulator/device_memory.h"
 #include "kernels/cuda/emulator/gpu.h"
 #endif
 
@@ -58,6 +59,7 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
   config.cluster = shape.cluster;
   config.threads = shape.threads;
   config.shared_bytes = static_cast<std::size_t>(shape.shared_bytes);
+  const emulator::DeviceAccess open;
   emulator::launch(config, [&] { kernel(arguments...); });
 #endif
 }

@@ -11,7 +11,7 @@ void mlstm_forward(Context& ctx, Tensor h, CellStats stats, CellState last, Cell
                            mlstm_forward_flops(shape, call.shape.tokens, call.shape.qk_dim, call.shape.v_dim));
   if (call.kernel == CellKernel::portable)
     portable_forward(ctx, call, h, last, workspace);
-  else if (call.kernel == CellKernel::wgmma)
+  else if (uses_wgmma(call.kernel))
     wgmma_forward(ctx, call, h, last, workspace);
   else
     recurrent_forward(ctx, call, h, last);
@@ -25,7 +25,7 @@ void mlstm_backward(Context& ctx, CellInputs din, CellState dfirst, Tensor dh, C
                            mlstm_backward_flops(shape, call.shape.tokens, call.shape.qk_dim, call.shape.v_dim));
   if (call.kernel == CellKernel::portable)
     portable_backward(ctx, call, din, dfirst.c, dh, dlast.c, workspace);
-  else if (call.kernel == CellKernel::wgmma)
+  else if (uses_wgmma(call.kernel))
     wgmma_backward(ctx, call, din, dfirst.c, dh, dlast.c, workspace);
   else
     recurrent_backward(ctx, call, din, dfirst.c, dh, dlast.c, workspace);

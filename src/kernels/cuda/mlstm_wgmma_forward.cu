@@ -24,18 +24,19 @@ void run_normalizer_states(Context& ctx, const Scan& s, const CellWorkspace& ws)
 
 struct ForwardScans {
   Context& ctx;
+  bool clusters;
 
   template <Pass kPass>
   void operator()(const Scan& s, const CellWorkspace& ws) const {
     if (s.shape.normalize) run_normalizer_states(ctx, s, ws);
-    WgmmaScans{ctx}.operator()<kPass>(s, ws);
+    WgmmaScans{ctx, clusters}.operator()<kPass>(s, ws);
   }
 };
 
 }  // namespace
 
 void wgmma_forward(Context& ctx, const Call& call, Tensor h, const CellState& last, Tensor workspace) {
-  chunkwise_forward(ctx, call, h, last, workspace, ForwardScans{ctx});
+  chunkwise_forward(ctx, call, h, last, workspace, ForwardScans{ctx, clustered(call)});
 }
 
 }  // namespace xlstm::gpu

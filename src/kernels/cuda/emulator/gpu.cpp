@@ -1,11 +1,10 @@
 #include "kernels/cuda/emulator/gpu.h"
 
-#include <cstdlib>
 #include <cstring>
 #include <map>
 
 #include "core/profile.h"
-#include "kernels/cuda/emulator/global_memory.h"
+#include "kernels/cuda/emulator/device_memory.h"
 
 namespace xlstm {
 
@@ -27,23 +26,19 @@ class EmulatedGpu final : public Gpu {
   i64 available_bytes() const override { return i64{4} << 30; }
 
   std::byte* allocate(i64 bytes) override {
-    constexpr std::size_t kAlignment = 256;
-    const auto size = static_cast<std::size_t>(bytes);
-    auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, (size / kAlignment + 1) * kAlignment));
-    XL_CHECK(data != nullptr, "no memory for {} bytes", bytes);
-    std::memset(data, 0, size);
-    ranges_.emplace(data, std::make_unique<GlobalRange>(data, size));
+    auto memory = std::make_unique<DeviceMemory>(static_cast<std::size_t>(bytes));
+    std::byte* const data = memory->data();
+    memory_.emplace(data, std::move(memory));
     return data;
   }
-  void release(std::byte* data) noexcept override {
-    ranges_.erase(data);
-    std::free(data);
-  }
+  void release(std::byte* data) noexcept override { memory_.erase(data); }
 
   void copy_in(std::byte* device, const void* host, i64 bytes) override {
+    const DeviceAccess open;
     std::memcpy(device, host, static_cast<std::size_t>(bytes));
   }
   void copy_out(void* host, const std::byte* device, i64 bytes) override {
+    const DeviceAccess open;
     std::memcpy(host, device, static_cast<std::size_t>(bytes));
   }
   void synchronize() override {}
@@ -57,10 +52,6 @@ class EmulatedGpu final : public Gpu {
   void end_range() override {}
   void repeat(double, const std::function<void()>& work) override { work(); }
 
-  ~EmulatedGpu() override {
-    while (!ranges_.empty()) release(ranges_.begin()->first);
-  }
-
  private:
   GpuInfo info_{.name = "emulator",
                 .driver = "none",
@@ -68,7 +59,7 @@ class EmulatedGpu final : public Gpu {
                 .architecture = 90,
                 .multiprocessors = 1,
                 .shared_bytes = kHopperSharedBytes};
-  std::map<std::byte*, std::unique_ptr<GlobalRange>> ranges_;
+  std::map<std::byte*, std::unique_ptr<DeviceMemory>> memory_;
 };
 
 }  // namespace

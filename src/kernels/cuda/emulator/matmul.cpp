@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "core/bf16.h"
+#include "kernels/cuda/emulator/device_memory.h"
 #include "kernels/ops.h"
 
 namespace xlstm::gpu {
@@ -31,6 +32,7 @@ std::vector<double> values(const Tensor& t, bool transposed) {
 }
 
 void multiply(Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
+  const emulator::DeviceAccess open;
   const i64 K = flags.transpose_a ? a.rows : a.cols;
   const std::vector<double> left = values(a, flags.transpose_a), right = values(b, !flags.transpose_b);
   for (i64 m = 0; m < c.rows; ++m)

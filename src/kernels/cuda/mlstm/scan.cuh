@@ -151,6 +151,7 @@ scan(const Scan s) {
     if (normalize) query_normalizer<kDx>();
     float y[8][4] = {};
     state.read_out(y);
+    if (L::kParts == 2) sync_cta();  // x has been read by all
     if (state.part == 1) add_other_part<kDx>(y, state, /*store=*/true);
     sync_cta();
 

@@ -16,16 +16,16 @@ template <int kDx>
 struct ScanLayout {
   static constexpr int kParts = kDx > 256 ? 2 : 1, kPartWidth = kDx / kParts;
   static constexpr int kStrips = kThreads / 32 / kParts, kSlice = 16 * kStrips;  // columns of u of one CTA
-  // Shared memory. Tiles of 64 rows, in panels of 64 columns (8 KiB), swizzled; f32 y of the other part (kSlice, 64);
-  // vectors; row sums of P, 2 x 64; row dots, kStrips x 64.
-  static constexpr std::uint32_t kTile = 128 * kDx, kU = 128 * kSlice, kP = 8192,
-                                 kPartial = kParts == 2 ? 256 * kSlice : 0, kVector = 256, kDots = 256 * kStrips;
+  // Shared memory. Tiles of 64 rows, in panels of 64 columns (8 KiB), swizzled, and over x, once it has been read, f32
+  // y of the other part (kSlice, 64); vectors; row sums of P, 2 x 64; row dots, kStrips x 64.
+  static constexpr std::uint32_t kTile = 128 * kDx, kU = 128 * kSlice, kP = 8192, kVector = 256, kDots = 256 * kStrips;
+  static_assert(kParts == 1 || 256 * kSlice <= kTile);
   XL_DEVICE static std::uint32_t x() { return shared_begin(); }
   XL_DEVICE static std::uint32_t w() { return x() + kTile; }
   XL_DEVICE static std::uint32_t u() { return w() + kTile; }
   XL_DEVICE static std::uint32_t p() { return u() + kU; }
-  XL_DEVICE static std::uint32_t partial() { return p() + kP; }
-  XL_DEVICE static std::uint32_t read() { return partial() + kPartial; }
+  XL_DEVICE static std::uint32_t partial() { return x(); }
+  XL_DEVICE static std::uint32_t read() { return p() + kP; }
   XL_DEVICE static std::uint32_t write() { return read() + kVector; }
   XL_DEVICE static std::uint32_t row() { return write() + kVector; }
   XL_DEVICE static std::uint32_t column() { return row() + kVector; }
@@ -36,7 +36,7 @@ struct ScanLayout {
   XL_DEVICE static std::uint32_t inverse() { return query_n() + kVector; }
   XL_DEVICE static std::uint32_t dots() { return inverse() + kVector; }
   XL_DEVICE static std::uint32_t n() { return dots() + kDots; }
-  static constexpr std::uint32_t kBytes = 2 * kTile + kU + kP + kPartial + 10 * kVector + kDots + 4 * kDx;
+  static constexpr std::uint32_t kBytes = 2 * kTile + kU + kP + 10 * kVector + kDots + 4 * kDx;
   static_assert(kBytes == scan_shared_bytes(kDx));
 };
 

@@ -29,8 +29,11 @@ inline BoxedTensor boxed_normalizer(const CellWorkspace& ws, const Shape& s) {
           .box_rows = 8};
 }
 
+inline bool clustered(const Call& call) { return call.kernel != CellKernel::wgmma_no_cluster; }
+
 struct WgmmaScans {
   Context& ctx;
+  bool clusters = true;
 
   template <Pass kPass>
   void operator()(const Scan& s, const CellWorkspace& ws) const {
@@ -71,7 +74,8 @@ struct WgmmaScans {
             .z = p.scan.pieces,
             .threads = kWgmmaThreads,
             .shared_bytes = static_cast<int>(WgmmaLayout<kDx, kNormalize>::kBytes),
-            .cluster = slices % 4 == 0   ? 4
+            .cluster = !clusters         ? 1
+                       : slices % 4 == 0 ? 4
                        : slices % 2 == 0 ? 2
                                          : 1},
            &wgmma_scan<kDx, kPass, kNormalize>, p);

@@ -51,6 +51,22 @@ struct alignas(8) FloatPair {
   float even, odd;
 };
 
+// Eight lanes have sums of the same kColumns pairs of tokens. In every step a lane keeps half of them and gives the
+// others away, until two are left in front. By templates: indices that the compiler does not know would put the array
+// into memory.
+template <int kKept, int kSums>
+XL_DEVICE void halve_sums(float (&sums)[kSums]) {
+  if constexpr (kKept > 1) {
+    const bool upper = (lane_index() & 2 * kKept) != 0;
+    XL_UNROLL
+    for (int j = 0; j < kKept; ++j) {
+      const float given = shuffle_xor(upper ? sums[j] : sums[kKept + j], 2 * kKept);
+      sums[j] = (upper ? sums[kKept + j] : sums[j]) + given;
+    }
+    halve_sums<kKept / 2>(sums);
+  }
+}
+
 // Row sums of y and s.dot_with over a warp's 16 columns, from the f32 values. `load` comes as long before `store` as
 // registers allow.
 template <int kEach>
@@ -73,23 +89,14 @@ struct RowDots {
     }
   }
 
-  // Eight lanes have the same tokens: in every step a lane keeps half of its sums and gives the others away, so that
-  // in the end lane l has those of tokens 2 l and 2 l + 1.
+  // In the end lane l has the sums of tokens 2 l and 2 l + 1.
   XL_DEVICE void store(const float (&y)[kEach], float* to) const {
     float sums[2 * kColumns];
     XL_UNROLL
     for (int j = 0; j < 2 * kColumns; ++j)
       sums[j] = y[j / 2 * 4 + j % 2] * to_float(with[j / 2][j % 2][0]) +
                 y[j / 2 * 4 + 2 + j % 2] * to_float(with[j / 2][j % 2][1]);
-    XL_UNROLL
-    for (int kept = kColumns; kept > 1; kept /= 2) {
-      const bool upper = (lane_index() & 2 * kept) != 0;
-      XL_UNROLL
-      for (int j = 0; j < kept; ++j) {
-        const float given = shuffle_xor(upper ? sums[j] : sums[kept + j], 2 * kept);
-        sums[j] = (upper ? sums[kept + j] : sums[j]) + given;
-      }
-    }
+    halve_sums<kColumns>(sums);
     if (kColumns == 4) {
       sums[0] += shuffle_xor(sums[0], 16);
       sums[1] += shuffle_xor(sums[1], 16);

@@ -34,7 +34,7 @@ struct CellWorkspace {
   i64 floats = 0;
 
   CellWorkspace(const Shape& shape, CellKernel kernel, bool backward, float* memory) {
-    const bool wgmma = kernel == CellKernel::wgmma;
+    const bool wgmma = uses_wgmma(kernel);
     const i64 heads = static_cast<i64>(shape.sequences) * shape.heads, chunks = chunks_of(shape.tokens);
     const i64 vector = heads * chunks * kChunk;
     const auto take = [&](i64 count) { return take_floats(memory, floats, count); };
@@ -88,8 +88,8 @@ struct RecurrentWorkspace {
 // Shared memory of a scan over x of this width; scan_layout.cuh has the parts.
 constexpr int scan_shared_bytes(int width) {
   const int parts = width > 256 ? 2 : 1, strips = 8 / parts, slice = 16 * strips;
-  const int tiles = 256 * width + 128 * slice + 8192, partial = parts == 2 ? 256 * slice : 0;
-  return tiles + partial + 6 * 256 + 512 + 2 * 256 + 256 * strips + 4 * width;
+  const int tiles = 256 * width + 128 * slice + 8192;
+  return tiles + 6 * 256 + 512 + 2 * 256 + 256 * strips + 4 * width;
 }
 
 // The portable kernel multiplies bf16, in pieces of 16 bytes. `shared`: what a CTA may have of shared memory.
