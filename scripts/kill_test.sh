@@ -86,7 +86,7 @@ while ((done_kills < kills)); do
     life=$!
     # mpirun takes its time on a machine that has other work: the moment counts from when all ranks are there.
     while kill -0 "$life" 2> /dev/null && (($(ranks_of "$life" | wc -l) < now)); do sleep 0.02; done
-    sleep "$((RANDOM % 2)).$(printf %03d $((RANDOM % 1000)))"
+    sleep "$((RANDOM % 3)).$(printf %03d $((RANDOM % 1000)))"
     victim=$(ranks_of "$life" | shuf -n 1 --random-source=<(yes "$lives") || true)
   fi
   begin=$SECONDS

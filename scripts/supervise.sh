@@ -36,6 +36,11 @@ pass_on() {
 }
 for signal in TERM INT HUP USR1; do trap "pass_on $signal" "$signal"; done
 
+# Ranks that lose a host end themselves; mpirun itself would wait for it for minutes.
+export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-10}
+export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-5}
+export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-4}
+
 failures=0 wait_now=$pause
 while :; do
   before=$(progress)
