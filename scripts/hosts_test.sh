@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Several hosts on one machine: network namespaces on a bridge of their own, each with its name, and mpirun that reaches
-# them over TCP as it would by ssh. A run of 4 ranks on HOSTS of them must have the weights of one rank. As root; traffic
-# stays on this machine. Usage: scripts/hosts_test.sh [HOSTS]      [2]
+# them over TCP as it would by ssh. A run of 4 ranks on HOSTS of them must have the weights of one rank; a run that loses
+# a host must end in time, and name a rank there. As root; traffic stays on this machine.
+# Usage: scripts/hosts_test.sh [HOSTS]      [2]
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 hosts=${1:-2}
@@ -10,7 +11,10 @@ work=$(mktemp -d)
 bridge=xl$$
 cd "$work"
 cleanup() {
-  for ((h = 0; h < hosts; h++)); do ip netns del "$bridge-$h" 2> /dev/null || true; done
+  for ((h = 0; h < hosts; h++)); do
+    ip netns pids "$bridge-$h" 2> /dev/null | xargs -r kill -9 2> /dev/null || true
+    ip netns del "$bridge-$h" 2> /dev/null || true
+  done
   ip link del "$bridge" 2> /dev/null || true
   rm -rf "$work"
 }
@@ -57,13 +61,30 @@ YAML
 } > prepare.log 2>&1 || { cat prepare.log; exit 1; }
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-ip netns exec "$bridge-0" unshare -u bash -c 'hostname host0; "$@"' - \
-  mpirun --hostfile hostfile --mca plm_rsh_agent "$work/agent" --mca orte_keep_fqdn_hostnames 1 \
-  --mca btl tcp,self --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 --mca btl_vader_backing_directory "$work" \
-  -np 4 --map-by node --wdir "$work" "$program" train --config config.yaml --run many > many.log 2>&1 || { cat many.log; exit 1; }
+# Without the keepalives mpirun itself waits for minutes for the host that is gone, when its ranks have ended.
+on_all_hosts() {
+  ip netns exec "$bridge-0" unshare -u bash -c 'hostname host0; exec "$@"' - \
+    mpirun --hostfile hostfile --mca plm_rsh_agent "$work/agent" --mca orte_keep_fqdn_hostnames 1 \
+    --mca btl tcp,self --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 --mca btl_vader_backing_directory "$work" \
+    --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3 \
+    -np 4 --map-by node --wdir "$work" "$program" train --config config.yaml "$@"
+}
+on_all_hosts --run many > many.log 2>&1 || { cat many.log; exit 1; }
 
 sha() { "$program" checkpoint info "$1" --json 2> /dev/null | sed -E 's/.*"weights_sha256":"([0-9a-f]+)".*/\1/'; }
 [[ "$(sha one)" == "$(sha many)" ]] || { echo "FAILED: the weights differ"; exit 1; }
 cmp one/checkpoints/step_00000010/manifest.json many/checkpoints/step_00000010/manifest.json
 names=$(tr -d '\n ' < many/environment.json | sed -E 's/.*"hosts":\[([^]]*)\].*/\1/')
 echo "4 ranks on $hosts hosts ($names): the weights of one rank"
+
+# The last host is cut off: the others end, and name a rank there.
+readonly TIMEOUT=20
+on_all_hosts --run cut --set train.steps=1000000 --set checkpoint.every=0 --set parallel.timeout=$TIMEOUT > cut.log 2>&1 &
+job=$!
+until [[ $( (wc -l < cut/metrics.jsonl) 2> /dev/null || echo 0) -gt 20 ]]; do kill -0 $job || { cat cut.log; exit 1; }; sleep 0.1; done
+ip -n "$bridge-$((hosts - 1))" link set eth0 down
+begin=$SECONDS
+wait $job && { echo "FAILED: a run without all its hosts went on"; exit 1; }
+((SECONDS - begin <= TIMEOUT + 10)) || { echo "FAILED: the job took $((SECONDS - begin)) s to end"; exit 1; }
+grep -E "rank [0-9] \(host$((hosts - 1))\), which is dead, stopped or cut off" cut.log || { cat cut.log; exit 1; }
+echo "a host that is cut off ends the job after $((SECONDS - begin)) s"

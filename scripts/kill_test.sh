@@ -53,6 +53,7 @@ YAML
   "$program" data build --tokenizer tok.model --out data --validation-fraction 0.1 text.jsonl
 } > prepare.log 2>&1 || { cat prepare.log; exit 1; }
 
+ranks_of() { pgrep -P "$1" -f "^$program" || true; }
 train() { "$program" train --config config.yaml --run "$@" 2>> "$1.log"; }
 sha() { "$program" checkpoint info "$1" --json 2> /dev/null | sed -E 's/.*"weights_sha256":"([0-9a-f]+)".*/\1/'; }
 losses() { grep -o '"step":[0-9]*,"tokens":[0-9]*,"loss":[^,]*,"grad_norm":[^,]*,"lr":[^,]*' "$1/metrics.jsonl"; }
@@ -83,8 +84,10 @@ while ((done_kills < kills)); do
     ((now > ranks || now == 1)) && now=$ranks
     (mpi -np "$now" "$program" train --config config.yaml --run run) > /dev/null 2>> run.log &
     life=$!
-    sleep "1.$(printf %03d $((RANDOM % 900)))"
-    victim=$(pgrep -P "$life" -f "^$program" | shuf -n 1 --random-source=<(yes "$lives") || true)
+    # mpirun takes its time on a machine that has other work: the moment counts from when all ranks are there.
+    while kill -0 "$life" 2> /dev/null && (($(ranks_of "$life" | wc -l) < now)); do sleep 0.02; done
+    sleep "$((RANDOM % 3)).$(printf %03d $((RANDOM % 1000)))"
+    victim=$(ranks_of "$life" | shuf -n 1 --random-source=<(yes "$lives") || true)
   fi
   begin=$SECONDS
   if [[ -n "$victim" ]] && kill -9 "$victim" 2> /dev/null; then

@@ -4,7 +4,8 @@
 #   scripts/supervise.sh mpirun -np 8 build/xlstm train --config configs/mlstm_sig_1.4b.yaml
 # It ends with the command's exit code when that is 0 (done), 2 (wrong input), 3 (the guard), 75 or 130 (stopped on
 # purpose), and after N failures [10] without a new checkpoint in between. The pause doubles from SECONDS [5] to ten
-# minutes, and is short again after a checkpoint. SIGTERM and SIGINT are passed on; then nothing is started again.
+# minutes, and is short again after a checkpoint. SIGTERM, SIGINT, SIGHUP and SIGUSR1 are passed on; then nothing is started
+# again.
 set -uo pipefail
 limit=10 pause=5
 while [[ "${1:-}" == --* ]]; do
@@ -24,20 +25,26 @@ for ((i = 0; i + 1 < ${#words[@]}; i++)); do [[ ${words[i]} == --run ]] && run=$
 progress() { find "$run" -path '*/checkpoints/*' -name manifest.json -not -path '*.tmp*' -printf '%T@\n' 2> /dev/null | sort -n | tail -n 1; }
 
 stopped='' child=''
-# mpirun that is told to end kills its ranks a second later, which may be too little to save; SIGUSR1 it passes on.
+# mpirun that is told to end kills its ranks a second later, which may be too little to save; SIGUSR1 it passes on. The
+# child's own name counts: the command may begin with nice or env.
 pass_on() {
   local signal=$1
   stopped=$1
-  case $(basename "${words[0]}") in mpirun | mpiexec | orterun) signal=USR1 ;; esac
-  [[ -n "$child" ]] && kill -"$signal" "$child" 2> /dev/null
+  [[ -n "$child" ]] || return
+  case $(cat "/proc/$child/comm" 2> /dev/null) in mpirun | mpiexec | orterun) signal=USR1 ;; esac
+  kill -"$signal" "$child" 2> /dev/null
 }
-trap 'pass_on TERM' TERM
-trap 'pass_on INT' INT
+for signal in TERM INT HUP USR1; do trap "pass_on $signal" "$signal"; done
+
+# Ranks that lose a host end themselves; mpirun itself would wait for it for minutes.
+export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-10}
+export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-5}
+export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-4}
 
 failures=0 wait_now=$pause
 while :; do
   before=$(progress)
-  "$@" &
+  setsid "$@" &  # ^C at a terminal is for this script alone
   child=$!
   wait "$child"
   code=$?

@@ -95,6 +95,8 @@ Json class_rows(const Profile& profile, i64 steps, double seconds_per_step, std:
 
 // Under mpirun.
 BenchResult bench_step_of_ranks(const StepOptions& o, const TrainConfig& cfg, Communicator& ranks) {
+  agree(ranks, facts_of_program());
+  agree(ranks, facts_of(cfg));
   set_threads(threads_of_rank(ranks, o.out.threads > 0 ? o.out.threads : cfg.run.threads));
   const Machine machine(cfg.run, ranks.local_rank());
   BenchResult r = bench_ranks(cfg, o.steps, o.warmup, machine, ranks);

@@ -44,14 +44,14 @@ class Stepper {
     state_.initialise(ctx_, 1);
   }
 
-  // Of a step with the weights there, and the next ones there again.
+  // From weights that are there to the next ones there: no forward pass hides their gathering.
   double seconds() {
     const Timer timer;
     step_.run({.batch = batch_, .lr = 1e-4, .update = ++updates_, .scored = cfg_.tokens_per_step()});
+    step_.settle();
     if (ctx_.gpu) ctx_.gpu->synchronize();
     return timer.seconds();
   }
-  void settle() { step_.settle(); }
   const TrainState& state() const { return state_; }
 
  private:
@@ -84,67 +84,95 @@ TrainConfig alone(TrainConfig cfg, int ranks) {
   return cfg;
 }
 
-}  // namespace
+// Every round has one step of each, so that what else the machine does falls on all alike; who begins changes.
+class Rounds {
+ public:
+  Rounds(const TrainConfig& cfg, const Machine& machine, Communicator& ranks, Communicator& on_device)
+      : ranks_(ranks),
+        moves_(on_device),
+        exact_(with(cfg, Reduction::exact), machine, &on_device),
+        fast_(with(cfg, Reduction::fast), machine, &on_device),
+        single_(alone(cfg, ranks.size()), machine, nullptr) {}
 
-// Turn by turn, so that what else the machine does falls on all alike.
-BenchResult bench_ranks(const TrainConfig& cfg, i64 steps, i64 warmup, const Machine& machine, Communicator& ranks) {
-  const auto with = [&](Reduction r) {
-    TrainConfig c = cfg;
-    c.parallel.reduction = r;
-    return c;
-  };
-  check_ranks(with(Reduction::exact), ranks.size());
-  const std::unique_ptr<Communicator> on_device = machine.gpu() ? ranks.on_device(*machine.gpu()) : nullptr;
-  Communicator& all = on_device ? *on_device : ranks;
-  Stepper exact(with(Reduction::exact), machine, &all), fast(with(Reduction::fast), machine, &all);
-  Stepper single(alone(cfg, ranks.size()), machine, nullptr);
-
-  std::vector<double> times[3];
-  i64 sent[2] = {0, 0};
-  for (i64 i = 0; i < warmup + steps; ++i) {
-    const auto measure = [&](std::size_t which, Stepper& stepper) {
-      ranks.barrier("bench");
-      const i64 before = all.sent_bytes();
-      const double seconds = stepper.seconds();
-      if (which < 2) sent[which] = all.sent_bytes() - before;
-      stepper.settle();
-      if (i >= warmup) times[which].push_back(seconds);
-    };
-    measure(0, exact);
-    measure(1, fast);
-    ranks.barrier("bench");
-    if (ranks.first())
-      measure(2, single);
-    else
-      ranks.barrier("bench");
+  void run(bool counts, bool fast_first) {
+    if (fast_first) shared(fast_, fast, counts);
+    shared(exact_, exact, counts);
+    if (!fast_first) shared(fast_, fast, counts);
+    ranks_.barrier("bench");
+    if (const double seconds = ranks_.first() ? single_.seconds() : 0; counts) lone.push_back(seconds);
   }
 
-  const double e = median(times[0]), f = median(times[1]), s = ranks.first() ? median(times[2]) : 0;
-  const double weight_bytes = exact.state().sharded ? (exact.state().params.flat_rounded().rows > 0 ? 2 : 4) : 4;
-  const auto row = [&](const char* name, double seconds, Reduction reduction, i64 bytes) {
-    return Json{{"reduction", name},
-                {"seconds_per_step", seconds},
-                {"tokens_per_second", static_cast<double>(cfg.tokens_per_step()) / seconds},
-                {"weak_scaling", s / seconds},
-                {"sent_bytes", bytes},
-                {"expected_bytes", expected_bytes(exact.state(), ranks, reduction, weight_bytes)}};
+  struct Times {
+    std::vector<double> seconds;
+    i64 sent = 0;  // bytes of a step
   };
+  Times exact, fast;
+  std::vector<double> lone;  // one rank with its part of the work, and nobody to talk to; rank 0's
+  const TrainState& state() const { return exact_.state(); }
+
+  // Median over rounds: a load that lasts longer than a step is in both.
+  double exact_over_fast() const {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < exact.seconds.size(); ++i) ratios.push_back(exact.seconds[i] / fast.seconds[i]);
+    return median(ratios);
+  }
+
+ private:
+  static TrainConfig with(TrainConfig cfg, Reduction r) {
+    cfg.parallel.reduction = r;
+    return cfg;
+  }
+
+  void shared(Stepper& stepper, Times& to, bool counts) {
+    ranks_.barrier("bench");
+    const i64 before = moves_.sent_bytes();
+    const double seconds = stepper.seconds();
+    to.sent = moves_.sent_bytes() - before;
+    if (counts) to.seconds.push_back(seconds);
+  }
+
+  Communicator &ranks_, &moves_;
+  Stepper exact_, fast_, single_;
+};
+
+Json row(const TrainConfig& cfg, const Rounds& rounds, const Rounds::Times& times, double expected) {
+  const double seconds = median(times.seconds);
+  return {{"seconds_per_step", seconds},
+          {"all_seconds", times.seconds},
+          {"tokens_per_second", static_cast<double>(cfg.tokens_per_step()) / seconds},
+          {"weak_scaling", median(rounds.lone) / seconds},
+          {"sent_bytes", times.sent},
+          {"expected_bytes", expected}};
+}
+
+}  // namespace
+
+BenchResult bench_ranks(const TrainConfig& cfg, i64 steps, i64 warmup, const Machine& machine, Communicator& ranks) {
+  check_ranks(cfg, ranks.size());
+  const std::unique_ptr<Communicator> on_device = machine.gpu() ? ranks.on_device(*machine.gpu()) : nullptr;
+  Rounds rounds(cfg, machine, ranks, on_device ? *on_device : ranks);
+  for (i64 i = 0; i < warmup + steps; ++i) rounds.run(/*counts=*/i >= warmup, /*fast_first=*/i % 2 != 0);
+
+  const TrainState& state = rounds.state();
+  const double weight_bytes = state.sharded && state.params.flat_rounded().rows > 0 ? 2 : 4;
+  const auto expected = [&](Reduction r) { return expected_bytes(state, ranks, r, weight_bytes); };
+  const double ratio = rounds.exact_over_fast();
   BenchResult r;
   r.json = {{"ranks", ranks.size()},
             {"threads_per_rank", max_threads()},
-            {"seconds_alone", s},
-            {"exact", row("exact", e, Reduction::exact, sent[0])},
-            {"fast", row("fast", f, Reduction::fast, sent[1])},
-            {"exact_over_fast", e / f}};
+            {"seconds_alone", median(rounds.lone)},
+            {"exact", row(cfg, rounds, rounds.exact, expected(Reduction::exact))},
+            {"fast", row(cfg, rounds, rounds.fast, expected(Reduction::fast))},
+            {"exact_over_fast", ratio}};
   r.text = fmt::format("{} ranks, {} each; one rank alone with its part: {:.4f} s per step\n", ranks.size(),
-                       counted(max_threads(), "thread"), s);
+                       counted(max_threads(), "thread"), median(rounds.lone));
   for (const char* name : {"exact", "fast"}) {
     const Json& j = r.json[name];
     r.text += fmt::format("{:<6}{:>9.4f} s per step, {:>5.1f} % weak scaling, {} sent per rank and step\n", name,
                           j["seconds_per_step"].get<double>(), 100 * j["weak_scaling"].get<double>(),
                           human_bytes(j["sent_bytes"].get<i64>()));
   }
-  r.text += fmt::format("exact costs {:+.1f} % of a step over fast\n", 100 * (e / f - 1));
+  r.text += fmt::format("exact costs {:+.1f} % of a step over fast\n", 100 * (ratio - 1));
   return r;
 }
 

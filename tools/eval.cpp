@@ -38,7 +38,18 @@ Dataset open_matching(const Options& o, const LoadedModel& model) {
   return data;
 }
 
+// Ranks that evaluated something else would make a mean of nothing.
+void agree_on(const Options& o, const LoadedModel& model, const Dataset& data, Communicator& ranks) {
+  if (ranks.size() == 1) return;
+  agree(ranks, {{"--checkpoint", fmt::format("step {} (weights {:.12})", model.step(), model.weights_sha256())},
+                {"--data", data.fingerprint()},
+                {"--context", std::to_string(o.context)},
+                {"--batch", std::to_string(o.batch)},
+                {"--windows", std::to_string(o.windows)}});
+}
+
 Result run_eval(const Options& o, Communicator& ranks) {
+  if (ranks.size() > 1) agree(ranks, facts_of_program());
   set_threads(threads_of_rank(ranks, o.threads));
   std::unique_ptr<LoadedModel> model;
   ranks.together("model",
@@ -54,8 +65,7 @@ Result run_eval(const Options& o, Communicator& ranks) {
       throw user_error("--batch {} x --context {}: at most {} tokens at once are possible", batch, length, kMostRows);
   });
   const Dataset& data = *opened;
-  if (ranks.size() > 1)
-    agree(ranks, {{"--checkpoint", fmt::format("step {}", loaded.step())}, {"--data", data.fingerprint()}});
+  agree_on(o, loaded, data, ranks);
 
   // Imported token files may come without their text's tokenizer: then nothing is known of bytes.
   std::vector<int> token_bytes;

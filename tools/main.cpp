@@ -12,6 +12,7 @@
 
 #include "core/log.h"
 #include "core/text.h"
+#include "dist/communicator.h"
 #include "tools/commands.h"
 #include "train/hardware.h"
 
@@ -98,6 +99,16 @@ void raise_limit_of_open_files() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Some share their work among processes, some tell of the host that they are on. N times any other would be N times
+// the same, into the same files.
+void check_processes(const CLI::App& app) {
+  const auto [command, name] = named_command(app);
+  for (const char* many : {"xlstm train", "xlstm eval", "xlstm bench", "xlstm doctor"})
+    if (name.starts_with(many)) return;
+  if (const CLI::Option* part = command->get_option_no_throw("--part"); part && part->count() > 0) return;
+  expect_one_process(name);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Pretrains xLSTM language models: text, tokens, training, evaluation, samples.", "xlstm");
   app.set_version_flag("--version", program_version());
@@ -114,6 +125,7 @@ int run(int argc, char** argv) {
   add_compare_command(app);
   add_report_command(app);
   add_bench_command(app);
+  app.parse_complete_callback([&app] { check_processes(app); });
   try {
     app.parse(argc, argv);
     return 0;

@@ -104,6 +104,9 @@ std::unique_ptr<Communicator> make_single_process_communicator();
 // into the same folder.
 std::unique_ptr<Communicator> make_communicator();
 
+// UserError when this process is one of several: for commands that would all do the same, into the same files.
+void expect_one_process(const std::string& command);
+
 std::string mpi_version();  // of the library; "" in a build without
 
 }  // namespace xlstm

@@ -1,4 +1,9 @@
 // Which communicator a process gets: what its launcher says in the environment decides.
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <string>
 
@@ -20,26 +25,71 @@ std::string launched() {
   return "";
 }
 
+#ifdef XLSTM_MPI
+// srun that has no way for its processes to find each other; the library would end the process, and say much.
+bool plain_srun() {
+  const std::array ways{"PMIX_RANK", "PMI_RANK", "PMI_FD", "OMPI_COMM_WORLD_RANK"};
+  return std::getenv("SLURM_STEP_NUM_TASKS") &&
+         std::none_of(ways.begin(), ways.end(), [](const char* way) { return std::getenv(way) != nullptr; });
+}
+
+UserError strangers(const std::string& several) {
+  return user_error(
+      "started as one of {} processes that do not know of each other: mpirun of another MPI than the program was "
+      "built with, or srun without it ('srun --mpi=pmix' for Open MPI)",
+      several);
+}
+
+// Until all processes know of each other nobody watches: the library itself waits for ever for one that does not come.
+class StartLimit {
+ public:
+  StartLimit() {
+    signal(SIGALRM, [](int) {
+      constexpr std::string_view why =
+          "error: not all processes of this run have started: one of them, or its host, hangs; the job ends\n";
+      static_cast<void>(!write(STDERR_FILENO, why.data(), why.size()));
+      _exit(1);
+    });
+    alarm(kSeconds);
+  }
+  ~StartLimit() {
+    alarm(0);
+    signal(SIGALRM, SIG_DFL);
+  }
+  StartLimit(const StartLimit&) = delete;
+  StartLimit& operator=(const StartLimit&) = delete;
+
+ private:
+  static constexpr unsigned kSeconds = 600;  // parallel.timeout is not known yet
+};
+#endif
+
 }  // namespace
+
+void expect_one_process(const std::string& command) {
+  if (const std::string several = launched(); !several.empty())
+    throw user_error("'{}' works as one process, and was started as one of {}; run it without mpirun or srun", command,
+                     several);
+}
 
 std::unique_ptr<Communicator> make_communicator() {
   const std::string several = launched();
   if (several.empty()) return make_single_process_communicator();
 #ifdef XLSTM_MPI
-  auto ranks = make_mpi_communicator();
+  if (plain_srun()) throw strangers(several);
+  auto ranks = [] {
+    const StartLimit limit;
+    return make_mpi_communicator();
+  }();
   if (ranks->size() == 1) {
     ranks->end();
-    throw user_error(
-        "started as one of {} processes that do not know of each other: mpirun of another MPI than the program was "
-        "built with, or srun without it ('srun --mpi=pmix' for Open MPI)",
-        several);
+    throw strangers(several);
   }
   return ranks;
 #else
   throw user_error(
       "started as one of {} processes, but this program was built without MPI (scripts/install_dependencies.sh "
-      "installs "
-      "it, then build again); or run it without mpirun",
+      "installs it, then build again); or run it without mpirun",
       several);
 #endif
 }

@@ -26,6 +26,8 @@ namespace xlstm {
 namespace {
 
 constexpr double kBeat = 0.5;       // seconds
+constexpr double kSpin = 0.001;     // of a wait, before it leaves the core to others
+constexpr int kNap = 50;            // microseconds
 constexpr std::size_t kDevice = 2;  // the watchdog's name for what goes on there, beside the two channels
 
 int as_int(i64 n) {
@@ -234,16 +236,24 @@ class MpiRanks final : public Communicator {
     if (done()) return;
     watchdog_->waits(c, what, part, number, timer_.seconds());
     ++waiting_;
-    for (int tries = 0; !done(); ++tries) {
+    for (const double begin = timer_.seconds(); !done();) {
       lock.unlock();
-      if (channel == Channel::saving)
-        usleep(1000);
-      else
-        sched_yield();
+      pause(channel, timer_.seconds() - begin);
       lock.lock();
     }
     --waiting_;
     watchdog_->stops_waiting(c);
+  }
+
+  // More ranks than cores, or another program on them: whoever waits long may keep those from the core that it waits
+  // for.
+  static void pause(Channel channel, double waited) {
+    if (channel == Channel::saving)
+      usleep(1000);
+    else if (waited < kSpin)
+      sched_yield();
+    else
+      usleep(kNap);
   }
 
   // Signals are the main thread's.
@@ -269,7 +279,6 @@ class MpiRanks final : public Communicator {
   }
 
   void serve() {
-    constexpr auto kNap = std::chrono::microseconds(50);
     constexpr auto kRest = std::chrono::milliseconds(50);
     std::unique_lock lock(library_);
     for (double next_beat = 0; !stop_;) {
@@ -288,7 +297,7 @@ class MpiRanks final : public Communicator {
       const bool at_work = waiting_ == 0 && !under_way_.empty() && under_way_.back().request != MPI_REQUEST_NULL;
       if (at_work) {
         lock.unlock();
-        std::this_thread::sleep_for(kNap);
+        usleep(kNap);
         lock.lock();
       } else {
         moved_.wait_for(lock, kRest);

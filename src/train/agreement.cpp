@@ -63,7 +63,6 @@ Facts facts_of_program() {
 }
 
 int threads_of_rank(Communicator& ranks, i64 configured) {
-  if (configured > 0) return static_cast<int>(configured);
   cpu_set_t set;
   CPU_ZERO(&set);
   sched_getaffinity(0, sizeof set, &set);
@@ -72,7 +71,14 @@ int threads_of_rank(Communicator& ranks, i64 configured) {
   const std::string mine = ranks.host(ranks.rank()) + cores;
   const std::vector<std::string> all = ranks.gather_texts("cores", mine);
   const auto sharing = static_cast<int>(std::count(all.begin(), all.end(), mine));
-  return std::max(1, usable_cores() / sharing);
+  const int share = std::max(1, usable_cores() / sharing);
+  if (ranks.size() > 1 && configured > share)
+    log_warning(
+        "{} threads, and this rank's share of the cores is {}: they wait for each other; run.threads=0 takes the "
+        "share, "
+        "'mpirun --bind-to none' or '--map-by slot:PE={}' gives a rank more",
+        configured, share, configured);
+  return configured > 0 ? static_cast<int>(configured) : share;
 }
 
 }  // namespace xlstm

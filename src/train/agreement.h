@@ -14,7 +14,8 @@ void agree(Communicator& ranks, const Facts& mine);
 Facts facts_of(const TrainConfig& cfg);
 Facts facts_of_program();  // version, and which build
 
-// Threads of this rank: the config's, or its share of the cores that it may use with other ranks of its host.
+// Threads of this rank: the config's, or its share of the cores that it may use with other ranks of its host. Warns of
+// more than that.
 int threads_of_rank(Communicator& ranks, i64 configured);
 
 }  // namespace xlstm

@@ -48,6 +48,7 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
     ops::copy(ctx, rounded, params_->flat_masters());
   step_ = loaded->step;
   folder_ = loaded->folder;
+  weights_sha256_ = loaded->weights_sha256;
   tokenizer_sha256_ = loaded->state.value("fingerprints", Json::object()).value("tokenizer", "");
 }
 

@@ -22,6 +22,7 @@ class LoadedModel {
   const LanguageModel& model() const { return *model_; }
   i64 step() const { return step_; }
   const fs::path& folder() const { return folder_; }
+  const std::string& weights_sha256() const { return weights_sha256_; }
   const std::string& tokenizer_sha256() const { return tokenizer_sha256_; }
   fs::path tokenizer_path() const;  // of the run that the checkpoint belongs to
 
@@ -34,7 +35,7 @@ class LoadedModel {
   std::unique_ptr<LanguageModel> model_;
   i64 step_ = 0;
   fs::path folder_;
-  std::string tokenizer_sha256_;
+  std::string weights_sha256_, tokenizer_sha256_;
 };
 
 // One buffer that holds what `plan` allocates: plan(arena) runs on a measuring arena first, then on the real one.

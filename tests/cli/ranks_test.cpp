@@ -1,4 +1,5 @@
 // The program under mpirun: real processes, real signals. What ranks compute is tests/train/ranks_test.cpp's.
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <chrono>
@@ -49,6 +50,14 @@ class MpiRun : public CliTest {
   Ended run_on(int ranks, const Arguments& arguments, const Arguments& more = {}) const {
     return Program(path(""), arguments, "", "", mpirun(ranks, more)).wait();
   }
+  // Rank 0 and rank 1, each with a program and arguments of its own.
+  Ended run_pair(const std::string& program, const Arguments& first, const Arguments& second) const {
+    Arguments words = mpirun(1);
+    words.push_back(program);
+    words.insert(words.end(), first.begin(), first.end());
+    words.insert(words.end(), {":", "-np", "1"});
+    return Program(path(""), second, "", "", words).wait();
+  }
   std::unique_ptr<Program> start_on(int ranks, const Arguments& arguments, const Arguments& more = {}) const {
     return std::make_unique<Program>(path(""), arguments, "", "", mpirun(ranks, more));
   }
@@ -79,17 +88,20 @@ class MpiRun : public CliTest {
 };
 
 TEST_F(MpiRun, AnyNumberOfRanksHasTheSameBitsAlsoResumed) {
-  must_run(train("one", shared()));
-  for (const int ranks : {2, 4}) {
-    const std::string name = fmt::format("of{}", ranks);
-    const Ended ended = run_on(ranks, train(name, shared()));
+  const auto eight = [](const Arguments& more = {}) {
+    Arguments all = shared({"--set", "train.batch_size=8"});
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  must_run(train("one", eight()));
+  for (const int ranks : {2, 4, 8}) {
+    const Ended ended = run_on(ranks, train(fmt::format("of{}", ranks), eight()));
     ASSERT_EQ(ended.code, 0) << ended.err;
-    EXPECT_EQ(weights(name), weights("one"));
   }
-  ASSERT_EQ(run_on(4, train("parts", shared({"--stop-at", "3"}))).code, 75);
-  ASSERT_EQ(run(train("parts", shared({"--stop-at", "7"}))).code, 75);
-  ASSERT_EQ(run_on(2, train("parts", shared())).code, 0);
-  for (const char* name : {"of2", "of4", "parts"}) {
+  ASSERT_EQ(run_on(4, train("parts", eight({"--stop-at", "3"}))).code, 75);
+  ASSERT_EQ(run(train("parts", eight({"--stop-at", "7"}))).code, 75);
+  ASSERT_EQ(run_on(2, train("parts", eight())).code, 0);
+  for (const char* name : {"of2", "of4", "of8", "parts"}) {
     EXPECT_EQ(weights(name), weights("one")) << name;
     for (const char* key : {"loss", "grad_norm", "validation_loss"})
       EXPECT_EQ(metric(path(name), key), metric(path("one"), key)) << name << " " << key;
@@ -104,6 +116,18 @@ TEST_F(MpiRun, EvaluationHasTheSameBits) {
   EXPECT_EQ(shared_out.out, alone.out);
 }
 
+TEST_F(MpiRun, EvaluationOfSomethingElseIsNamed) {
+  must_run(train("one", {"--set", "train.steps=2", "--set", "schedule.warmup_steps=1"}));
+  must_run(train("two", {"--set", "train.steps=2", "--set", "schedule.warmup_steps=1", "--set", "run.seed=2"}));
+  const Ended other = run_pair(XLSTM_PROGRAM, {"eval", "--checkpoint", "one"}, {"eval", "--checkpoint", "two"});
+  EXPECT_EQ(other.code, 2);
+  EXPECT_THAT(other.err, AllOf(HasSubstr("rank 1 ("), HasSubstr("--checkpoint is step 2 (weights")));
+  const Ended fewer =
+      run_pair(XLSTM_PROGRAM, {"eval", "--checkpoint", "one"}, {"eval", "--checkpoint", "one", "--windows", "1"});
+  EXPECT_EQ(fewer.code, 2);
+  EXPECT_THAT(fewer.err, HasSubstr("--windows is 1 there, 0 on rank 0"));
+}
+
 TEST_F(MpiRun, ASignalToOneRankSavesOnce) {
   const auto program = start_on(2, train("run", endless()));
   wait_for_steps("run", 20);
@@ -114,18 +138,26 @@ TEST_F(MpiRun, ASignalToOneRankSavesOnce) {
   must_run({"checkpoint", "verify", "run"});
 }
 
-// mpirun passes the one on and kills after the other, as soon as it is told to.
-TEST_F(MpiRun, ASignalToMpirunSavesOnce) {
-  for (const int signal : {SIGTERM, SIGUSR1}) {
-    const std::string name = fmt::format("run{}", signal);
-    const auto program = start_on(2, train(name, endless()), {"--mca", "odls_base_sigkill_timeout", "2"});
-    wait_for_steps(name, 20);
-    program->send(signal);
-    const Ended ended = program->wait();
-    EXPECT_THAT(ended.err, HasSubstr(": saved at step"));
-    EXPECT_EQ(ended.code, signal == SIGUSR1 ? 75 : 1);
-    must_run({"checkpoint", "verify", name});
-  }
+TEST_F(MpiRun, ASignalThatMpirunPassesOnSavesOnce) {
+  const auto program = start_on(2, train("run", endless()));
+  wait_for_steps("run", 20);
+  program->send(SIGUSR1);
+  const Ended ended = program->wait();
+  EXPECT_EQ(ended.code, 75) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("SIGUSR1: saved at step"));
+  must_run({"checkpoint", "verify", "run"});
+}
+
+// Told to end itself, mpirun waits so many seconds before it tells its ranks, and as many before it kills them, however
+// soon they have ended; and says 1 whatever they say.
+TEST_F(MpiRun, AnEndOfMpirunLeavesTheTimeThatItWasGiven) {
+  const auto program = start_on(2, train("run", endless()), {"--mca", "odls_base_sigkill_timeout", "10"});
+  wait_for_steps("run", 20);
+  program->send(SIGTERM);
+  const Ended ended = program->wait();
+  EXPECT_EQ(ended.code, 1);
+  EXPECT_THAT(ended.err, HasSubstr("SIGTERM: saved at step"));
+  must_run({"checkpoint", "verify", "run"});
 }
 
 TEST_F(MpiRun, ARankThatIsStoppedIsNamedInTime) {
@@ -149,19 +181,100 @@ TEST_F(MpiRun, WhatOneRankCannotDoIsSaidOnce) {
   EXPECT_EQ(wrong.errors().size(), 1u) << wrong.err;
   EXPECT_THAT(wrong.err, HasSubstr("did you mean 'optimizer.lr'"));
 
-  Arguments other{"-np", "1", XLSTM_PROGRAM};
-  for (const std::string& word : train("run", shared())) other.push_back(word);
-  other.insert(other.end(), {":"});
   const Ended differs =
-      Program(path(""), train("run", shared({"--set", "optimizer.lr=0.5"})), "", "", mpirun(1, other)).wait();
+      run_pair(XLSTM_PROGRAM, train("run", shared()), train("run", shared({"--set", "optimizer.lr=0.5"})));
   EXPECT_EQ(differs.code, 2) << differs.err;
   EXPECT_EQ(differs.errors().size(), 1u) << differs.err;
   EXPECT_THAT(differs.err, AllOf(HasSubstr("rank 1 ("), HasSubstr("optimizer.lr is 0.5 there, 0.003 on rank 0")));
   EXPECT_FALSE(fs::exists(path("run")));
 }
 
+TEST_F(MpiRun, AnotherBuildOfTheProgramIsNamed) {
+  fs::copy_file(XLSTM_PROGRAM, path("another"));
+  std::ofstream(path("another"), std::ios::app | std::ios::binary) << "built on another day";
+  const Ended ended = run_pair(path("another").string(), train("run", shared()), train("run", shared()));
+  EXPECT_EQ(ended.code, 2) << ended.err;
+  EXPECT_EQ(ended.errors().size(), 1u) << ended.err;
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("rank 1 ("), HasSubstr("the program is"), HasSubstr("(build ")));
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
+TEST_F(MpiRun, AWarningOfAnotherRankReachesTheLog) {
+  const std::string many = fmt::format("run.threads={}", std::thread::hardware_concurrency() + 1);
+  const Ended ended = run_pair(XLSTM_PROGRAM, train("run", shared()), train("run", shared({"--set", many})));
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("warning: rank 1 ("), HasSubstr("share of the cores")));
+  EXPECT_LT(ended.err.find("share of the cores"), ended.err.find("done: 12 steps"));  // it did not wait for the end
+}
+
+// At work on nothing: its thread of beats lives, and it does not come.
+TEST_F(MpiRun, ARankThatHangsIsNamedInTime) {
+  fs::create_directory(path("hole"));
+  ASSERT_EQ(mkfifo((path("hole") / "manifest.json").c_str(), 0600), 0);  // nobody will ever write into it
+  const Arguments waits = shared({"--set", "parallel.timeout=8"}),
+                  hangs = shared({"--set", "parallel.timeout=8", "--set", "data.train=hole"});
+  const Ended ended = run_pair(XLSTM_PROGRAM, train("run", waits), train("run", hangs));
+  EXPECT_NE(ended.code, 0);
+  const std::string waited = "has waited ";
+  const std::size_t at = ended.err.find(waited);
+  ASSERT_NE(at, std::string::npos) << ended.err;
+  EXPECT_LE(std::stod(ended.err.substr(at + waited.size())), 8);
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("in 'training data' for rank 1 ("), HasSubstr("which hangs")));
+}
+
+// Before anybody watches, an alarm does; here it rings at once.
+TEST_F(MpiRun, ARankThatDoesNotStartIsNotWaitedForForEver) {
+  Arguments words = mpirun(1);
+  for (const char* word : {"sleep", "1000", ":", "-np", "1"}) words.emplace_back(word);
+  Program program(path(""), train("run", shared()), "", "", words);
+  pid_t waiting = -1;
+  for (int i = 0; i < 1000 && (waiting = process_of(program.pid(), 1)) < 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  ASSERT_GT(waiting, 0);
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+  ASSERT_TRUE(program.running());
+  kill(waiting, SIGALRM);
+  const Ended ended = program.wait();
+  EXPECT_EQ(ended.code, 1) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("error: not all processes of this run have started"));
+}
+
+TEST_F(MpiRun, ARankThatIsLateIsWaitedFor) {
+  const Arguments arguments = shared({"--set", "train.steps=200", "--set", "parallel.timeout=30"});
+  must_run(train("one", arguments));
+  const auto program = start_on(2, train("run", arguments));
+  wait_for_steps("run", 5);
+  const pid_t late = process_of(program->pid(), 1);
+  kill(late, SIGSTOP);
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  ASSERT_TRUE(program->running());
+  kill(late, SIGCONT);
+  const Ended ended = program->wait();
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(weights("run"), weights("one"));
+}
+
+// What launchers leave in the environment, with nobody there to talk to: one model must not be trained many times.
+TEST_F(CliTest, ProcessesThatDoNotKnowOfEachOtherAreRefused) {
+  make_data();
+  for (const char* launched : {"OMPI_COMM_WORLD_SIZE=2", "PMI_SIZE=2", "SLURM_STEP_NUM_TASKS=2"}) {
+    SCOPED_TRACE(launched);
+    expect_refused(train("run"), {"started as one of 2 processes"}, launched);
+    expect_refused({"compare", "--config", "tiny.yaml", "--vary", "optimizer.lr=1,2", "--out", "run"},
+                   {"'xlstm compare' works as one process"}, launched);
+    EXPECT_EQ(run({"doctor"}, launched).code, 0);  // tells of each host
+    expect_refused({"compare", "--config", "none.yaml", "--vary", "optimizer.lr=1,2", "--out", "run", "--part", "1/2"},
+                   {"none.yaml"}, launched);  // shares the work in its own way
+  }
+  const Arguments srun{"env", "SLURM_STEP_NUM_TASKS=2", "SLURM_JOBID=1", "SLURM_STEPID=0", "SLURM_PROCID=1"};
+  const Ended ended = Program(path(""), train("run"), "", "", srun).wait();
+  EXPECT_EQ(ended.code, 2);
+  EXPECT_EQ(ended.errors().size(), 1u) << ended.err;
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
 TEST_F(MpiRun, SupervisedRunsGoOnByThemselves) {
-  const Arguments supervised{XLSTM_SOURCE_DIR "/scripts/supervise.sh", "--pause", "0"};
+  const Arguments supervised{XLSTM_SOURCE_DIR "/scripts/supervise.sh", "--pause", "0", "env", "LC_ALL=C"};
   Arguments launcher = supervised;
   for (const std::string& word : mpirun(2)) launcher.push_back(word);
   const Arguments run = train("run", endless({"--set", "checkpoint.every=20"}));
