@@ -27,6 +27,7 @@ struct CheckpointContent {
   std::vector<NamedTensor> params{}, optimizer{};
   Json state{};  // numbers must be finite; state["fingerprints"] = {config, data, ...} is shown by `info`
   std::vector<TensorPiece> pieces{};  // with several ranks: this one's values; the lists then hold names and shapes
+  std::vector<i64> pinned{};          // steps of older checkpoints that the rotation has to leave
 };
 
 // sha256 of weights that come in pieces, each tensor's in order, tensors sorted by name; as f32 whatever their type.

@@ -75,10 +75,10 @@ void put_back_exchanged(const fs::path& dir) {
 
 // use(reader) with the newest checkpoint for which it throws no DamagedCheckpoint; false when there is none at all.
 template <class F>
-bool with_newest(const fs::path& path, Skipped report, std::vector<std::string>& skipped, F&& use) {
+bool with_newest(const fs::path& path, i64 up_to_step, Skipped report, std::vector<std::string>& skipped, F&& use) {
   constexpr int kTries = 20;  // a trainer may rotate a checkpoint away between our listing it and our opening it
   for (int attempt = 0; attempt < kTries; ++attempt) {
-    const std::vector<fs::path> folders = list_checkpoints(path);
+    const std::vector<fs::path> folders = list_checkpoints(path, up_to_step);
     if (folders.empty()) return false;
     bool vanished = false;
     skipped.clear();
@@ -122,7 +122,8 @@ UserError none_verifies(const fs::path& path, const std::vector<std::string>& sk
                     path.string(), fmt::join(skipped, " | "));
 }
 
-std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved) {
+std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved,
+                                 const std::vector<i64>& pinned) {
   XL_CHECK(rotation.keep >= 1 && rotation.keep_every >= 0, "keep {} and every {}-th", rotation.keep,
            rotation.keep_every);
   std::sort(steps.rbegin(), steps.rend());
@@ -131,6 +132,7 @@ std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotatio
   for (const i64 step : steps) {
     if (step > saved || newer++ < rotation.keep) continue;
     if (rotation.keep_every > 0 && step % rotation.keep_every == 0) continue;
+    if (std::find(pinned.begin(), pinned.end(), step) != pinned.end()) continue;
     removed.push_back(step);
   }
   return removed;
@@ -145,7 +147,8 @@ void write_and_verify(const fs::path& aside, const CheckpointContent& content, i
   written.verify();
 }
 
-void tidy_up(const fs::path& dir, const fs::path& folder, const fs::path& aside, const Rotation& rotation, i64 step) {
+void tidy_up(const fs::path& dir, const fs::path& folder, const fs::path& aside, const Rotation& rotation,
+             const CheckpointContent& content) {
   const auto tidy = [&](auto&& action) {
     try {
       action();
@@ -156,7 +159,8 @@ void tidy_up(const fs::path& dir, const fs::path& folder, const fs::path& aside,
   tidy([&] { remove_tree(aside); });
   tidy([&] { write_file_atomically(dir / kLatest, folder.filename().string() + "\n"); });
   tidy([&] {
-    for (const i64 old : steps_to_remove(steps_in(dir), rotation, step)) remove_checkpoint(dir / name_of_step(old));
+    for (const i64 old : steps_to_remove(steps_in(dir), rotation, content.step, content.pinned))
+      remove_checkpoint(dir / name_of_step(old));
   });
 }
 
@@ -190,8 +194,18 @@ i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const
     if (first) fs::remove_all(aside, ignored);
     throw;
   }
-  if (first) tidy_up(dir, folder, aside, rotation, content.step);
+  if (first) tidy_up(dir, folder, aside, rotation, content);
   return bytes;
+}
+
+void remove_checkpoints_after(const fs::path& dir, i64 step) {
+  try {
+    for (const i64 later : steps_in(dir))
+      if (later > step) remove_checkpoint(dir / name_of_step(later));
+    if (fs::exists(dir / name_of_step(step))) write_file_atomically(dir / kLatest, name_of_step(step) + "\n");
+  } catch (const UserError& e) {
+    log_warning("checkpoints of steps that are made again could not be removed: {}", e.what());
+  }
 }
 
 void remove_leftovers(const fs::path& dir) {
@@ -215,19 +229,28 @@ std::vector<fs::path> list_checkpoints(fs::path path) {
   return folders;
 }
 
+std::vector<fs::path> list_checkpoints(const fs::path& path, i64 up_to_step) {
+  std::vector<fs::path> folders = list_checkpoints(path);
+  std::erase_if(folders, [&](const fs::path& folder) {
+    return step_of_name(folder.filename().string()).value_or(0) > up_to_step;
+  });
+  return folders;
+}
+
 std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target,
                                                        Communicator* ranks) {
   if (ranks && ranks->size() > 1) return load_newest_together(path, target, *ranks);
   LoadedCheckpoint loaded;
-  const bool found = with_newest(path, Skipped::told, loaded.skipped, [&](const CheckpointReader& reader) {
-    if (target.check_state) target.check_state(reader.state());
-    reader.read_params(target.params);
-    if (target.with_optimizer) reader.read_optimizer(target.optimizer);
-    loaded.folder = reader.folder();
-    loaded.step = reader.step();
-    loaded.state = reader.state();
-    loaded.weights_sha256 = reader.weights_sha256();
-  });
+  const bool found =
+      with_newest(path, target.up_to_step, Skipped::told, loaded.skipped, [&](const CheckpointReader& reader) {
+        if (target.check_state) target.check_state(reader.state());
+        reader.read_params(target.params);
+        if (target.with_optimizer) reader.read_optimizer(target.optimizer);
+        loaded.folder = reader.folder();
+        loaded.step = reader.step();
+        loaded.state = reader.state();
+        loaded.weights_sha256 = reader.weights_sha256();
+      });
   if (!found) return std::nullopt;
   return loaded;
 }
@@ -235,8 +258,8 @@ std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, con
 CheckpointReader open_newest_checkpoint(const fs::path& path, Skipped report) {
   std::optional<CheckpointReader> newest;
   std::vector<std::string> skipped;
-  if (!with_newest(path, report, skipped, [&](CheckpointReader&& reader) { newest.emplace(std::move(reader)); }))
-    throw no_checkpoint(path);
+  const auto take = [&](CheckpointReader&& reader) { newest.emplace(std::move(reader)); };
+  if (!with_newest(path, LoadTarget{}.up_to_step, report, skipped, take)) throw no_checkpoint(path);
   return std::move(*newest);
 }
 

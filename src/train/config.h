@@ -105,10 +105,25 @@ void visit(auto& v, EvalConfig& c) {
   v("batches", c.batches);
 }
 
+enum class GuardAction : std::uint8_t { stop, rollback };
+constexpr auto names_of(GuardAction) { return std::array{"stop", "rollback"}; }
+
 struct GuardConfig {
-  i64 max_skips = 10;  // updates skipped in a row before the run stops
+  double sigmas = 8;   // largest gradient norm, in standard deviations of its logarithm over the window; 0 = any
+  i64 window = 128;    // accepted updates; before there are so many, norms of any size are
+  i64 max_skips = 10;  // updates skipped in a row before the guard acts
+  GuardAction action = GuardAction::stop;
+  i64 max_rollbacks = 3;  // without another good checkpoint in between
+  i64 keep = 4;           // rows of skipped updates whose evidence stays
 };
-void visit(auto& v, GuardConfig& c) { v("max_skips", c.max_skips); }
+void visit(auto& v, GuardConfig& c) {
+  v("sigmas", c.sigmas);
+  v("window", c.window);
+  v("max_skips", c.max_skips);
+  v("action", c.action);
+  v("max_rollbacks", c.max_rollbacks);
+  v("keep", c.keep);
+}
 
 struct LogConfig {
   i64 every = 10;        // steps between lines on the console

@@ -57,6 +57,10 @@ bool add_line(RunMetrics& m, const Json& line, double& seconds) {
         {.step = *step, .tokens = tokens, .seconds = seconds, .loss = number(line, "validation_loss")});
     return true;
   }
+  if (const auto from = whole(line, "rolled_back_from")) {
+    m.rollbacks.push_back({.from = *from, .to = *step});
+    return true;
+  }
   const auto tokens = whole(line, "tokens");
   if (!tokens || !has_number_or_null(line, "loss") || (!m.steps.empty() && *step <= m.steps.back().step)) return false;
   m.steps.push_back(step_of(line, *step, *tokens));

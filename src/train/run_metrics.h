@@ -24,9 +24,14 @@ struct EvaluationMetrics {
   double loss = 0;           // nats per token
 };
 
+struct RollbackMetrics {
+  i64 from = 0, to = 0;  // steps
+};
+
 struct RunMetrics {
   std::vector<StepMetrics> steps;  // ascending
   std::vector<EvaluationMetrics> evaluations;
+  std::vector<RollbackMetrics> rollbacks;
   i64 damaged_lines = 0;  // half-written, or none of this program's: left out
 
   // UserError when there is no such file.

@@ -21,7 +21,7 @@ StepResult TrainStep::run(const StepInput& in) {
   const i64 scored = in.scored ? *in.scored : scored_tokens(in.batch);
   const double inverse = scored > 0 ? 1.0 / static_cast<double>(scored) : 0;
   upload_batch(ctx_, s_.batch, in.batch);
-  upload(ctx_, s_.scalars, s_.optimizer.scalars(in.lr, in.update, inverse).data());
+  upload(ctx_, s_.scalars, s_.optimizer.scalars(in.lr, in.update, inverse, in.norm_limit).data());
 
   const auto compute = [&] {
     if (fast()) {

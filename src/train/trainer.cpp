@@ -130,7 +130,7 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
     dir_->keep_config(cfg_);
     dir_->add_environment(command_line, machine_.gpu(), ranks_);
     tell_start(resumed);
-    log_ = std::make_unique<RunLog>(dir_->metrics(), at_.step, std::max(cfg_.train.steps, at_.step), cfg_.log.every);
+    open_log();
   });
 }
 
@@ -173,10 +173,14 @@ RunOutcome Trainer::run(std::optional<i64> stop_at) {
     const Meeting now = meet(damage);
     if (!now.signal.empty()) return stop(now.signal);
     if (now.damaged) data_ends(damage);
-    const StepRecord record = train_one(timer, waited, now.scored);
+    const StepRecord record = train_one(timer, waited, now);
     if (log_) log_->step(record);
 
-    if (at_.skipped_in_row > cfg_.guard.max_skips) return give_up();
+    if (record.skipped != SkipReason::none) {
+      if (const auto end = after_skip(record, now.scored)) return *end;
+      if (at_.step < record.step) continue;  // it has gone back
+    }
+    if (due(cfg_.checkpoint.every, at_.step)) count_checkpoint(at_.guard, at_.step);
     if (due(cfg_.eval.every, at_.step) && at_.step < cfg_.train.steps) evaluate();
     if (due(cfg_.checkpoint.every, at_.step) && at_.step < cfg_.train.steps) writer_.save(content());
     report_save();
@@ -198,14 +202,19 @@ std::string Trainer::next_batch() {
 Trainer::Meeting Trainer::meet(const std::string& damage) {
   struct Word {
     i64 scored, damaged, warnings;
+    double norm_limit;
     char signal[16];
   };
-  Word mine{damage.empty() ? scored_tokens(batch_) : 0, !damage.empty(), RankLog::waiting(), {}};
+  Word mine{damage.empty() ? scored_tokens(batch_) : 0,
+            !damage.empty(),
+            RankLog::waiting(),
+            norm_limit(cfg_.guard, at_.guard.norms),
+            {}};
   if (const char* signal = StopSignal::received()) std::strncpy(mine.signal, signal, sizeof mine.signal - 1);
   ranks_.at_step(at_.step + 1);
   std::vector<Word> all(static_cast<std::size_t>(ranks_.size()));
   ranks_.gather_bytes("beginning of the step", &mine, all.data(), sizeof mine);
-  Meeting meeting;
+  Meeting meeting{.norm_limit = all[0].norm_limit};  // hosts may have other mathematical libraries
   bool warnings = false;
   for (const Word& word : all) {
     meeting.scored += word.scored;
@@ -226,10 +235,11 @@ void Trainer::data_ends(const std::string& damage) {
   });
 }
 
-StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
+StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& now) {
   const double lr = learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps);
   ctx_.step = at_.step + 1;
-  StepInput in{.batch = batch_, .lr = lr, .update = at_.updates + 1, .scored = scored};
+  StepInput in{
+      .batch = batch_, .lr = lr, .update = at_.updates + 1, .scored = now.scored, .norm_limit = now.norm_limit};
   if (ranks_.size() > 1 && due(cfg_.parallel.check_interval, ctx_.step))
     in.before_update = [this] { compare_replicas(ctx_, state_, ranks_, ctx_.step); };
   state_.model.reset_gate_extremes(ctx_, state_.saved);
@@ -241,11 +251,10 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
   ++at_.step;
   at_.updates += result.applied;
   at_.next_sequence += cfg_.train.batch_size;
-  at_.skipped_in_row = result.applied ? 0 : at_.skipped_in_row + 1;
-  if (!result.applied && log_)
-    log_warning("step {}: loss {} or gradient norm {} is not finite; the update is skipped ({} in a row, {} allowed)",
-                at_.step, result.loss, result.grad_norm, at_.skipped_in_row, cfg_.guard.max_skips);
+  count_update(at_.guard, cfg_.guard, result.applied, result.grad_norm);
 
+  GateExtremes gates = GateExtremes::none();
+  for (const GateExtremes& block : block_gates()) gates.include(block);
   const double seconds = timer.seconds();
   profile_.add_step(seconds, waited);
   const double rate = static_cast<double>(cfg_.tokens_per_step()) / seconds;
@@ -258,22 +267,9 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
           .mfu = rate * flops_per_token_ / gemm_peak_,
           .seconds = seconds,
           .data_wait = waited,
-          .applied = result.applied,
-          .gates = gate_extremes()};
-}
-
-// Of all ranks.
-GateExtremes Trainer::gate_extremes() {
-  const GateExtremes mine = state_.model.gate_extremes(ctx_, state_.saved);
-  std::vector<GateExtremes> all(static_cast<std::size_t>(ranks_.size()));
-  ranks_.gather_bytes("gate extremes", &mine, all.data(), sizeof mine);
-  GateExtremes out = mine;
-  for (const GateExtremes& one : all) {
-    out.input_max = std::max(out.input_max, one.input_max), out.input_min = std::min(out.input_min, one.input_min);
-    out.forget_max = std::max(out.forget_max, one.forget_max),
-    out.forget_min = std::min(out.forget_min, one.forget_min);
-  }
-  return out;
+          .skipped = reason_of_skip(result.applied, result.loss, result.grad_norm),
+          .norm_limit = now.norm_limit,
+          .gates = gates};
 }
 
 // False when a signal ended it. The same on all ranks, as everything that they do next depends on it.
@@ -317,17 +313,6 @@ RunOutcome Trainer::stop(const std::string& why) {
   save_for_good();
   end_log(fmt::format("{}: saved at step {}; run the same command again to go on", why, at_.step));
   return RunOutcome::stopped;
-}
-
-// Nothing is saved: the newest checkpoint is from before, or from within, the bad stretch.
-RunOutcome Trainer::give_up() {
-  step_.settle();
-  writer_.wait();
-  end_log(
-      fmt::format("stopped at step {}: {} updates in a row had no finite loss and gradient; lower optimizer.lr, or "
-                  "look at the data",
-                  at_.step, at_.skipped_in_row));
-  return RunOutcome::diverged;
 }
 
 RunOutcome Trainer::finish() {

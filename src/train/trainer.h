@@ -6,7 +6,9 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "train/anomaly.h"
 #include "train/checkpoint_writer.h"
+#include "train/guard.h"
 #include "train/kept_algorithms.h"
 #include "train/machine.h"
 #include "train/memory.h"
@@ -22,10 +24,10 @@ enum class RunOutcome { finished, stopped, diverged };  // exit codes 0, 75, 3
 
 // What must survive a restart besides tensors. Everything in it is in every checkpoint.
 struct Progression {
-  i64 step = 0;            // updates asked for so far
-  i64 updates = 0;         // updates applied: AdamW's t
-  i64 skipped_in_row = 0;  // the guard's state
-  i64 next_sequence = 0;   // the loader's whole state
+  i64 step = 0;           // updates asked for so far
+  i64 updates = 0;        // updates applied: AdamW's t
+  i64 next_sequence = 0;  // the loader's whole state
+  GuardState guard{};
 };
 
 class Trainer {
@@ -48,16 +50,27 @@ class Trainer {
     i64 scored = 0;        // tokens of all parts of the batch
     std::string signal;    // that one of them has received, or ""
     bool damaged = false;  // one of them cannot read its part
+    double norm_limit = 0;
   };
 
   std::string resume();
-  LoadTarget target(const HostTwins& params, const HostTwins& moments, const HostTwins& pieces);
+  std::optional<LoadedCheckpoint> load(i64 up_to_step);
   void check_resumed(const Json& state) const;
   CheckpointContent content() const;
   std::string next_batch();
   Meeting meet(const std::string& damage);
-  GateExtremes gate_extremes();
-  StepRecord train_one(const Timer& timer, double waited, i64 scored);
+  std::vector<GateExtremes> block_gates();
+  Anomaly evidence(const StepRecord& record, i64 scored);
+  void write_evidence(const Anomaly& anomaly);
+  void write_weights_of(const Anomaly& anomaly);
+  RunOutcome give_up();
+  StepRecord train_one(const Timer& timer, double waited, const Meeting& now);
+  void keep_evidence(const StepRecord& record, i64 scored);
+  std::optional<RunOutcome> after_skip(const StepRecord& record, i64 scored);
+  void roll_back();
+  std::string go_back_to(i64 good_step);
+  std::vector<i64> pinned() const;
+  void open_log();
   void data_ends(const std::string& damage);
   bool evaluate();
   void make_up_for_evaluation();
@@ -67,7 +80,6 @@ class Trainer {
   void tell_start(const std::string& resumed);
   void end_log(const std::string& note);
   RunOutcome stop(const std::string& why);
-  RunOutcome give_up();
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
   Ranks ranks_here() const { return {ranks_.rank(), ranks_.size()}; }
