@@ -202,7 +202,9 @@ void rotate_anomalies(const fs::path& anomalies, i64 keep) {
   std::vector<Evidence> all;
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(anomalies, none)) {
-    if (!entry.path().filename().string().starts_with("step_")) continue;
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".tmp-write")) remove_tree(entry.path());  // of a process that was killed
+    if (!name.starts_with("step_") || !fs::exists(entry.path() / kFactsFile, none)) continue;
     const Json facts = unsealed(read_file(entry.path() / kFactsFile));
     if (facts.is_null()) continue;
     all.push_back({entry.path(), json_field<std::string>(facts, "weights", entry.path()),

@@ -12,7 +12,7 @@ namespace xlstm {
 
 namespace {
 
-constexpr const char* kLatest = "LATEST";
+constexpr const char *kLatest = "LATEST", *kBest = "BEST";
 constexpr std::string_view kPrefix = "step_";
 constexpr std::string_view kTemporary = ".tmp";
 
@@ -25,6 +25,17 @@ std::optional<i64> step_of_name(std::string_view name) {
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
   if (error != std::errc() || end != name.data() + name.size() || step < 0) return std::nullopt;
   return step;
+}
+
+// What LATEST or BEST says; "" if that cannot be a checkpoint.
+std::string named_in(const fs::path& file) {
+  std::string name;
+  try {
+    name = read_file(file);
+  } catch (const UserError&) {  // a folder, say: as good as a wrong name
+  }
+  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
+  return step_of_name(name) ? name : "";
 }
 
 // Names in a folder. A folder that is not there, or goes away meanwhile, is empty.
@@ -106,13 +117,8 @@ void check_latest(const fs::path& dir, const fs::path& newest) {
   std::error_code failed;
   const fs::path latest = dir / kLatest;
   if (!fs::exists(latest, failed)) return;
-  std::string name;
-  try {
-    name = read_file(latest);
-  } catch (const UserError&) {  // a folder, say: as good as a wrong name
-  }
-  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
-  if (!step_of_name(name) || !fs::exists(dir / name, failed))
+  const std::string name = named_in(latest);
+  if (name.empty() || !fs::exists(dir / name, failed))
     log_warning("{} does not name a checkpoint that is there; the newest is {}", latest.string(),
                 newest.filename().string());
 }
@@ -158,6 +164,7 @@ void tidy_up(const fs::path& dir, const fs::path& folder, const fs::path& aside,
   };
   tidy([&] { remove_tree(aside); });
   tidy([&] { write_file_atomically(dir / kLatest, folder.filename().string() + "\n"); });
+  if (content.best) mark_best(dir, *content.best);
   tidy([&] {
     for (const i64 old : steps_to_remove(steps_in(dir), rotation, content.step, content.pinned))
       remove_checkpoint(dir / name_of_step(old));
@@ -202,16 +209,34 @@ void remove_checkpoints_after(const fs::path& dir, i64 step) {
   try {
     for (const i64 later : steps_in(dir))
       if (later > step) remove_checkpoint(dir / name_of_step(later));
+    std::error_code none;
+    if (const std::string best = named_in(dir / kBest); !best.empty() && !fs::exists(dir / best, none))
+      remove_tree(dir / kBest);
     if (fs::exists(dir / name_of_step(step))) write_file_atomically(dir / kLatest, name_of_step(step) + "\n");
   } catch (const UserError& e) {
     log_warning("checkpoints of steps that are made again could not be removed: {}", e.what());
   }
 }
 
+void mark_best(const fs::path& dir, i64 step) {
+  try {
+    if (named_in(dir / kBest) == name_of_step(step)) return;
+    write_file_atomically(dir / kBest, name_of_step(step) + "\n");
+  } catch (const UserError& e) {
+    log_warning("{}; the best checkpoint is that of step {}", e.what(), step);
+  }
+}
+
+bool has_checkpoint(const fs::path& dir, i64 step) {
+  std::error_code none;
+  return fs::exists(dir / name_of_step(step), none);
+}
+
 void remove_leftovers(const fs::path& dir) {
   put_back_exchanged(dir);
   for (const std::string& name : names_in(dir))
-    if (name.find(kTemporary) != std::string::npos && (name.starts_with(kPrefix) || name.starts_with(kLatest)))
+    if (name.find(kTemporary) != std::string::npos &&
+        (name.starts_with(kPrefix) || name.starts_with(kLatest) || name.starts_with(kBest)))
       remove_tree(dir / name);
 }
 
@@ -222,6 +247,8 @@ UserError no_checkpoint(const fs::path& path) {
 
 std::vector<fs::path> list_checkpoints(fs::path path) {
   if (path.filename().empty()) path = path.parent_path();  // a trailing slash
+  if (path.filename() == kLatest || path.filename() == kBest)
+    if (const std::string name = named_in(path); !name.empty()) path = path.parent_path() / name;
   if (fs::exists(path / "manifest.json") || (step_of_name(path.filename().string()) && fs::exists(path))) return {path};
   if (fs::is_directory(path / "checkpoints")) path /= "checkpoints";
   std::vector<fs::path> folders;

@@ -1,5 +1,6 @@
 #pragma once
-// The folder of a run's checkpoints: step_00001000/, step_00002000/, ... and LATEST, a text file with the newest name.
+// The folder of a run's checkpoints: step_00001000/, step_00002000/, ... and LATEST, a text file with the newest name,
+// and BEST, with the name of the one whose evaluation was best.
 //
 // A folder named step_... is whole: it was written aside (step_... .tmp-write), fsynced, read back and verified before
 // it got its name. LATEST is a hint for people and scripts; nothing here depends on it. One process at a time may save
@@ -38,10 +39,15 @@ void remove_leftovers(const fs::path& dir);
 // that saves; a failure is a warning, since these steps are made again.
 void remove_checkpoints_after(const fs::path& dir, i64 step);
 
+// BEST names that step's checkpoint from now on; a failure is a warning. For the one process that saves.
+void mark_best(const fs::path& dir, i64 step);
+bool has_checkpoint(const fs::path& dir, i64 step);
+
 // "no checkpoint in ...", for whoever cannot go on without one.
 UserError no_checkpoint(const fs::path& path);
 
-// Checkpoints, newest first. `path` is a run directory, its folder of checkpoints, or one checkpoint.
+// Checkpoints, newest first. `path` is a run directory, its folder of checkpoints, one checkpoint, or the file LATEST
+// or BEST that names one.
 std::vector<fs::path> list_checkpoints(fs::path path);
 std::vector<fs::path> list_checkpoints(const fs::path& path, i64 up_to_step);
 

@@ -97,12 +97,20 @@ void visit(auto& v, CheckpointConfig& c) {
 }
 
 struct EvalConfig {
-  i64 every = 500;   // steps; 0 = only at the end
-  i64 batches = 16;  // micro-batches of the validation set, always the same ones; 0 = all of it
+  i64 every = 500;                            // steps; 0 = only at the end
+  i64 batches = 16;                           // micro-batches of each set, always the same ones; 0 = all of it
+  std::map<std::string, std::string> sets{};  // further sets by name: folders, as data.validation
+  std::vector<std::string> prompts{};         // gone on from at each evaluation
+  i64 sample_tokens = 64;                     // new ones of each at most
+  double temperature = 0.8;                   // of these samples
 };
 void visit(auto& v, EvalConfig& c) {
   v("every", c.every);
   v("batches", c.batches);
+  v("sets", c.sets);
+  v("prompts", c.prompts);
+  v("sample_tokens", c.sample_tokens);
+  v("temperature", c.temperature);
 }
 
 enum class GuardAction : std::uint8_t { stop, rollback };

@@ -149,6 +149,10 @@ std::string samples(const std::vector<ReportedRun>& runs) {
   for (std::size_t r = 0; r < runs.size(); ++r)
     for (const std::string& sample : runs[r].samples)
       text += "<p>" + dot(runs[r].color) + cell(runs[r].name) + "</p>\n<pre>" + html_text(sample) + "</pre>\n";
+  for (std::size_t r = 0; r < runs.size(); ++r)
+    for (const Sample& s : runs[r].prompted)
+      text += fmt::format("<p>{}{}, step {}, from the prompt in bold</p>\n<pre><b>{}</b>{}</pre>\n", dot(runs[r].color),
+                          cell(runs[r].name), s.step, html_text(s.prompt), html_text(s.text));
   return text;
 }
 
@@ -220,6 +224,7 @@ ReportedRun ReportedRun::read(const fs::path& folder) {
       if (const std::string name = entry.path().filename().string(); name.starts_with("step_"))
         run.anomalies.push_back(name);
   std::sort(run.anomalies.begin(), run.anomalies.end());
+  run.prompted = read_last_samples(folder / "samples.jsonl");
   return run;
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/text.h"
 #include "train/report.h"
+#include "train/run_metrics.h"
 
 namespace xlstm {
 
@@ -16,6 +17,10 @@ constexpr double kSecondsBetweenReports = 60;  // at least: a page takes a fract
 
 // JSON has no NaN: a loss that is not finite is written as null.
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
+
+double number_of(const Json& line, const std::string& key) {
+  return line.contains(key) && line[key].is_number() ? line[key].get<double>() : NAN;
+}
 
 std::size_t index_of(SkipReason reason) { return static_cast<std::size_t>(reason); }
 
@@ -49,7 +54,8 @@ RunLog::Kept RunLog::keep_lines(const std::string& text, const LogStart& start) 
       ++kept.later;
     else
       kept.lines += line + "\n";
-    if (step && *step <= start.step && json.contains("validation_loss")) last_evaluation_ = *step;
+    if (step && *step <= start.step && is_evaluation(json))
+      evaluations_[*step] = number_of(json, start.deciding_set + "_loss");
   }
   return kept;
 }
@@ -73,6 +79,7 @@ RunLog::RunLog(const fs::path& metrics, const LogStart& start, i64 steps, i64 co
       console_every_(console_every),
       first_step_(start.step),
       line_step_(start.step),
+      deciding_set_(start.deciding_set),
       run_(metrics.parent_path()),
       events_(run_ / "events") {
   write_file_atomically(metrics, open_metrics(metrics, start));
@@ -134,16 +141,27 @@ void RunLog::step(const StepRecord& r) {
   line_timer_ = {};
 }
 
-void RunLog::evaluation(i64 step, double loss, i64 tokens) {
-  write({{"step", step},
-         {"validation_loss", number(loss)},
-         {"validation_perplexity", number(std::exp(loss))},
-         {"validation_tokens", tokens}});
-  log_info("step {:>6}/{}  validation loss {:.4f}  perplexity {:.2f}  ({} tokens)", step, steps_, loss, std::exp(loss),
-           tokens);
-  const Scalar scalars[] = {{"loss/validation", loss}, {"validation/perplexity", std::exp(loss)}};
+void RunLog::evaluation(i64 step, const std::vector<SetLoss>& losses) {
+  Json line{{"step", step}};
+  std::string told;
+  std::vector<std::string> tags;
+  std::vector<double> values;
+  evaluations_[step] = NAN;
+  for (const SetLoss& e : losses) {
+    line[e.set + "_loss"] = number(e.loss);
+    line[e.set + "_perplexity"] = number(std::exp(e.loss));
+    line[e.set + "_tokens"] = e.tokens;
+    told += fmt::format("{}{} loss {:.4f}  perplexity {:.2f}  ({} tokens)", told.empty() ? "" : ", ", e.set, e.loss,
+                        std::exp(e.loss), e.tokens);
+    tags.insert(tags.end(), {"loss/" + e.set, e.set + "/perplexity"});
+    values.insert(values.end(), {e.loss, std::exp(e.loss)});
+    if (e.set == deciding_set_) evaluations_[step] = e.loss;
+  }
+  write(line);
+  log_info("step {:>6}/{}  {}", step, steps_, told);
+  std::vector<Scalar> scalars;
+  for (std::size_t i = 0; i < tags.size(); ++i) scalars.push_back({tags[i].c_str(), values[i]});
   events_.add(step, scalars);
-  last_evaluation_ = step;
   if (since_report_.seconds() < kSecondsBetweenReports) return;
   write_run_report(run_);
   since_report_ = {};

@@ -1,5 +1,6 @@
 #pragma once
 // What a run says: one JSON object per step in metrics.jsonl, and lines or a bar on the console.
+#include <map>
 #include <memory>
 
 #include "core/file.h"
@@ -26,7 +27,14 @@ struct StepRecord {
 // Where a run comes back to, and for good.
 struct LogStart {
   i64 step = 0;
-  i64 rollbacks = 0;  // before it
+  i64 rollbacks = 0;           // before it
+  std::string deciding_set{};  // whose loss says which checkpoint is best
+};
+
+struct SetLoss {
+  std::string set;  // "validation", or a name of eval.sets
+  double loss = 0;  // nats per token
+  i64 tokens = 0;   // scored
 };
 
 class RunLog {
@@ -36,11 +44,13 @@ class RunLog {
   RunLog(const fs::path& metrics, const LogStart& start, i64 steps, i64 console_every);
 
   void step(const StepRecord& record);
-  void evaluation(i64 step, double loss, i64 tokens);
+  void evaluation(i64 step, const std::vector<SetLoss>& losses);
   // The run went back from step `from` to the step that this log began at, and leaves those sequences out.
   void rollback(i64 from, const SequenceRange& left_out);
   void finish(const std::string& note);
-  bool has_evaluation(i64 step) const { return last_evaluation_ == step; }
+  bool has_evaluation(i64 step) const { return evaluations_.contains(step); }
+  // The deciding set's loss by step; NaN where it is not known.
+  const std::map<i64, double>& evaluations() const { return evaluations_; }
 
  private:
   struct Kept {
@@ -56,7 +66,8 @@ class RunLog {
   i64 steps_, console_every_;
   Timer timer_, line_timer_;
   i64 first_step_, line_step_;  // of this process; of the last line on the console
-  i64 last_evaluation_ = -1;    // step
+  std::string deciding_set_;
+  std::map<i64, double> evaluations_;
   fs::path run_;
   EventFile events_;  // for TensorBoard
   Timer since_report_;

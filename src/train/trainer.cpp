@@ -8,7 +8,6 @@
 #include "dist/rank_log.h"
 #include "model/flops.h"
 #include "train/agreement.h"
-#include "train/evaluate.h"
 #include "train/fit.h"
 #include "train/hardware.h"
 #include "train/replica_check.h"
@@ -35,13 +34,22 @@ Dataset open_dataset(const std::string& path, const char* key, const char* part,
   return data;
 }
 
-std::optional<Dataset> open_validation(const TrainConfig& cfg, const Dataset& train) {
-  if (cfg.data.validation.empty()) return std::nullopt;
-  Dataset data = open_dataset(cfg.data.validation, "data.validation", "validation", cfg);
+NamedSet open_set(const std::string& name, const std::string& folder, const std::string& key, const TrainConfig& cfg,
+                  const Dataset& train) {
+  Dataset data = open_dataset(folder, key.c_str(), "validation", cfg);
   if (data.tokenizer_sha256() != train.tokenizer_sha256())
-    throw user_error("data.validation: {} was built with tokenizer {:.12}, data.train with {:.12}; build both with one",
-                     cfg.data.validation, data.tokenizer_sha256(), train.tokenizer_sha256());
-  return data;
+    throw user_error("{}: {} was built with tokenizer {:.12}, data.train with {:.12}; build both with one", key, folder,
+                     data.tokenizer_sha256(), train.tokenizer_sha256());
+  return {name, std::move(data)};
+}
+
+std::vector<NamedSet> open_evaluation_sets(const TrainConfig& cfg, const Dataset& train) {
+  std::vector<NamedSet> sets;
+  if (!cfg.data.validation.empty())
+    sets.push_back(open_set("validation", cfg.data.validation, "data.validation", cfg, train));
+  for (const auto& [name, folder] : cfg.eval.sets)
+    sets.push_back(open_set(name, folder, "eval.sets." + name, cfg, train));
+  return sets;
 }
 
 std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine, Ranks ranks) {
@@ -68,10 +76,12 @@ TrainConfig agreed_config(Communicator& ranks, const TrainConfig& cfg) {
   return cfg;
 }
 
-void agree_on_data(Communicator& ranks, const Dataset& train, const std::optional<Dataset>& validation) {
+void agree_on_data(Communicator& ranks, const Dataset& train, const std::vector<NamedSet>& sets) {
   if (ranks.size() == 1) return;
-  agree(ranks,
-        {{"data.train", train.fingerprint()}, {"data.validation", validation ? validation->fingerprint() : "none"}});
+  Facts facts{{"data.train", train.fingerprint()}};
+  for (const NamedSet& set : sets)
+    facts[set.name == "validation" ? "data.validation" : "eval.sets." + set.name] = set.data.fingerprint();
+  agree(ranks, facts);
 }
 
 std::optional<RunDirectory> open_run_directory(Communicator& ranks, const fs::path& path, const TrainConfig& cfg) {
@@ -105,11 +115,11 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
       cfg_(agreed_config(ranks_, cfg)),
       train_data_(
           jointly(ranks_, "training data", [&] { return open_dataset(cfg_.data.train, "data.train", "train", cfg_); })),
-      validation_data_(jointly(ranks_, "validation data", [&] { return open_validation(cfg_, train_data_); })),
+      evaluation_sets_(jointly(ranks_, "validation data", [&] { return open_evaluation_sets(cfg_, train_data_); })),
       machine_(jointly(ranks_, "device", [&] { return Machine(cfg_.run, ranks_.local_rank()); })),
       sizes_(jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_here()); })),
       path_(run_dir),
-      dir_((agree_on_data(ranks_, train_data_, validation_data_), open_run_directory(ranks_, path_, cfg_))),
+      dir_((agree_on_data(ranks_, train_data_, evaluation_sets_), open_run_directory(ranks_, path_, cfg_))),
       gemm_peak_(sum_over_ranks(ranks_, measure_gemm_flops(machine_, 0.15))),
       arenas_(jointly(ranks_, "memory", [&] { return TrainArenas(sizes_, machine_.gpu()); })),
       ctx_(machine_.context(arenas_.scratch)),
@@ -131,6 +141,9 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
     dir_->add_environment(command_line, machine_.gpu(), ranks_);
     tell_start(resumed);
     open_log();
+    if (cfg_.eval.prompts.empty()) return;
+    const ModelInUse model{state_.model, activation_type(cfg_.run, machine_.device()), machine_};
+    sampling_.emplace(cfg_, model, train_data_.tokenizer_path());
   });
 }
 
@@ -272,39 +285,6 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& 
           .gates = gates};
 }
 
-// False when a signal ended it. The same on all ranks, as everything that they do next depends on it.
-bool Trainer::evaluate() {
-  if (!validation_data_) return true;
-  step_.settle();
-  const ForwardPass pass{ctx_, state_.model, state_.saved, state_.batch.sequences(0, cfg_.train.micro_batch_size),
-                         state_.losses};
-  try {
-    const auto e = xlstm::evaluate(pass, *validation_data_,
-                                   {.windows = cfg_.eval.batches * cfg_.train.micro_batch_size,
-                                    .stop = [] { return StopSignal::received() != nullptr; },
-                                    .ranks = &ranks_});
-    if (gemm_algorithms_) gemm_algorithms_->keep();
-    if (e && log_) log_->evaluation(at_.step, e->loss, e->tokens);
-    return e.has_value();
-  } catch (const UserError& e) {
-    if (log_) log_error("step {}: no validation loss: {}; training goes on", at_.step, e.what());
-    return true;
-  }
-}
-
-// A signal may have ended the one of this step.
-void Trainer::make_up_for_evaluation() {
-  if (!evaluated()) evaluate();
-}
-
-// As rank 0, who has the log, knows.
-bool Trainer::evaluated() const {
-  const char mine = log_ && log_->has_evaluation(at_.step) ? 1 : 0;
-  std::vector<char> all(static_cast<std::size_t>(ranks_.size()));
-  ranks_.gather_bytes("evaluation", &mine, all.data(), 1);
-  return all[0] != 0;
-}
-
 void Trainer::end_log(const std::string& note) {
   if (log_) log_->finish(note);
 }
@@ -323,6 +303,7 @@ RunOutcome Trainer::finish() {
                         signal ? signal : "a signal", at_.step));
     return RunOutcome::stopped;
   }
+  if (const auto best = best_checkpoint()) mark_best(path_ / "checkpoints", *best);
   end_log(fmt::format("done: {} steps; checkpoint in {}", at_.step, (path_ / "checkpoints").string()));
   return RunOutcome::finished;
 }

@@ -14,6 +14,7 @@
 #include "train/memory.h"
 #include "train/run_directory.h"
 #include "train/run_log.h"
+#include "train/samples.h"
 #include "train/step.h"
 #include "train/step_profile.h"
 #include "train/stop_signal.h"
@@ -28,6 +29,12 @@ struct Progression {
   i64 updates = 0;        // updates applied: AdamW's t
   i64 next_sequence = 0;  // the loader's whole state
   GuardState guard{};
+};
+
+// A set to evaluate on: "validation", or a name of eval.sets.
+struct NamedSet {
+  std::string name;
+  Dataset data;
 };
 
 class Trainer {
@@ -71,6 +78,7 @@ class Trainer {
   std::string go_back_to(i64 good_step);
   std::vector<i64> pinned() const;
   void open_log();
+  std::optional<i64> best_checkpoint() const;
   void data_ends(const std::string& damage);
   bool evaluate();
   void make_up_for_evaluation();
@@ -89,7 +97,7 @@ class Trainer {
   Communicator& ranks_;
   TrainConfig cfg_;
   Dataset train_data_;
-  std::optional<Dataset> validation_data_;
+  std::vector<NamedSet> evaluation_sets_;  // the first of them decides which checkpoint is best
   Machine machine_;
   std::vector<ArenaSize> sizes_;
   fs::path path_;
@@ -103,7 +111,9 @@ class Trainer {
   CheckpointWriter writer_;
   Progression at_;
   std::unique_ptr<Loader> loader_;
-  std::unique_ptr<RunLog> log_;  // rank 0's
+  std::unique_ptr<RunLog> log_;       // rank 0's
+  std::optional<Sampling> sampling_;  // rank 0's, with eval.prompts
+  std::optional<SampleLog> sample_log_;
   double flops_per_token_;
   TokenBatch batch_;
   std::optional<KeptAlgorithms> gemm_algorithms_;

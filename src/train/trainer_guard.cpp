@@ -162,7 +162,7 @@ void Trainer::roll_back() {
 
 // Returns what it is, for a line of the log.
 std::string Trainer::go_back_to(i64 good_step) {
-  if (const auto loaded = good_step > 0 ? load(good_step) : std::nullopt) {
+  if (const auto loaded = load(good_step)) {  // of step 0: weights from elsewhere
     if (loaded->step < good_step && ranks_.first())
       log_warning("the checkpoint of step {} is not there; without it, other bits follow", good_step);
     return loaded->folder.string();
@@ -181,17 +181,12 @@ RunOutcome Trainer::give_up() {
   writer_.wait();
   const std::string rollbacks =
       at_.guard.rollbacks_in_row > 0 ? fmt::format(", after {}", counted(at_.guard.rollbacks_in_row, "roll-back")) : "";
+  const fs::path evidence = path_ / "anomalies" / name_in_timeline(at_.step, at_.guard.rollbacks());
   end_log(
-      fmt::format("stopped at step {}: {} updates in a row were skipped{}; lower optimizer.lr, or look at the data "
-                  "(xlstm replay {})",
+      fmt::format("stopped at step {}: {} updates in a row were skipped{}; lower optimizer.lr, or look at the data{}",
                   at_.step, at_.guard.skipped_in_row, rollbacks,
-                  (path_ / "anomalies" / name_in_timeline(at_.step, at_.guard.rollbacks())).string()));
+                  cfg_.guard.keep > 0 ? fmt::format(" (xlstm replay {})", evidence.string()) : ""));
   return RunOutcome::diverged;
-}
-
-void Trainer::open_log() {
-  log_ = std::make_unique<RunLog>(dir_->metrics(), LogStart{.step = at_.step, .rollbacks = at_.guard.rollbacks()},
-                                  std::max(cfg_.train.steps, at_.step), cfg_.log.every);
 }
 
 }  // namespace xlstm

@@ -68,13 +68,16 @@ CheckpointContent Trainer::content() const {
           .optimizer = state_.named_moments(),
           .state = state,
           .pieces = ranks_.size() > 1 ? state_.pieces() : std::vector<TensorPiece>{},
+          .best = best_checkpoint(),
           .pinned = pinned()};
 }
 
-// What a roll-back would go to.
+// What a roll-back would go to, and what BEST names.
 std::vector<i64> Trainer::pinned() const {
-  if (cfg_.guard.action != GuardAction::rollback) return {};
-  return {at_.guard.good_step};
+  std::vector<i64> steps;
+  if (cfg_.guard.action == GuardAction::rollback) steps.push_back(at_.guard.good_step);
+  if (const auto best = best_checkpoint()) steps.push_back(*best);
+  return steps;
 }
 
 // The last save of a process. A full disk gets ten minutes to be emptied; a second signal ends the wait.

@@ -55,7 +55,7 @@ TEST(Guard, ItsStateComesBackFromACheckpoint) {
   EXPECT_THAT(user_error_of([&] { GuardState::read(state, "state.json", 50); }), HasSubstr("'norms'"));
 }
 
-constexpr i64 kSteps = 27;
+constexpr i64 kSteps = 34;
 
 // Limits so narrow that usual norms are beyond them: rows of skips and roll-backs without anything being made up.
 TrainConfig nervous_run() {
@@ -98,7 +98,7 @@ class NervousRun : public testing::Test {
 TEST_F(NervousRun, RollsBackPastTheData) {
   const Json guard = last_state(reference()).at("guard");
   const auto left_out = guard.at("left_out").get<std::vector<std::array<i64, 2>>>();
-  ASSERT_GE(left_out.size(), 1u);
+  ASSERT_GE(left_out.size(), 2u);
   i64 sequences = 0;
   for (std::size_t i = 0; i < left_out.size(); ++i) {
     EXPECT_LT(left_out[i][0], left_out[i][1]);
