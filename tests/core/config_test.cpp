@@ -183,7 +183,7 @@ TEST(Config, NamesAndLists) {
   EXPECT_THAT(refused("sets: x\n"), HasSubstr("a section of names is expected"));
   EXPECT_THAT(refused("prompts: x\n"), HasSubstr("a list is expected"));
   EXPECT_THAT(refused("prompts: {0: a, 2: b}\n"), HasSubstr("unknown key 'prompts.2'"));
-  EXPECT_THAT(refused("prompts: [a, [b]]\n"), HasSubstr("list"));
+  EXPECT_THAT(refused("prompts: [a, [b]]\n"), HasSubstr("f.yaml:1: unknown key 'prompts.1'"));
 }
 
 }  // namespace
