@@ -99,7 +99,7 @@ Json read_facts(const fs::path& folder) {
   std::error_code ignored;
   if (!fs::exists(file, ignored))
     throw user_error("{}: no evidence there (no {}); name a folder of a run's anomalies/", folder.string(), kFactsFile);
-  const Json facts = unsealed(read_file(file));
+  Json facts = unsealed(read_file(file));
   if (facts.is_null() || facts.value("format", Json()) != kFormat)
     throw user_error(
         "{}: expected evidence that fits its checksum, found another text; the file is damaged or not ours",

@@ -1,8 +1,8 @@
 #include "train/replay.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
 
 #include "core/parallel.h"
 #include "train/agreement.h"
@@ -17,7 +17,9 @@ namespace xlstm {
 namespace {
 
 // All NaN are alike: their bits say nothing.
-bool same(double a, double b) { return std::isnan(a) ? std::isnan(b) : std::memcmp(&a, &b, sizeof a) == 0; }
+bool same(double a, double b) {
+  return std::isnan(a) ? std::isnan(b) : std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
+}
 
 bool same(const GateExtremes& a, const GateExtremes& b) {
   return same(a.input_max, b.input_max) && same(a.input_min, b.input_min) && same(a.forget_max, b.forget_max) &&
