@@ -22,6 +22,7 @@ void add_checkpoint_export_command(CLI::App& group);
 void add_checkpoint_import_command(CLI::App& group);
 void add_compare_command(CLI::App& app);
 void add_report_command(CLI::App& app);
+void add_replay_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 
 // What main() returns; thrown by a command that ends in another way than 0 (done).

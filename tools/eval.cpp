@@ -1,4 +1,6 @@
 // xlstm eval
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -17,20 +19,30 @@ namespace {
 constexpr i64 kMostRows = i64{1} << 31;  // their products with a width still fit into 64 bits
 
 struct Options {
-  std::string checkpoint, data;
+  std::string checkpoint;
+  std::vector<std::string> data;
   i64 context = 0, batch = 0, windows = 0, threads = 0;
   bool json = false;
 };
 
 struct Result {
+  std::string set;  // as the user named it; "validation" without --data
   Evaluation evaluation;
   i64 step = 0, context = 0;
 };
 
-Dataset open_matching(const Options& o, const LoadedModel& model) {
-  const std::string path = o.data.empty() ? model.config().data.validation : o.data;
-  if (path.empty())
+// The folder of a set: a name of the run's eval.sets, or the folder itself.
+std::string folder_of(const std::string& set, const LoadedModel& model) {
+  const auto& sets = model.config().eval.sets;
+  if (const auto it = sets.find(set); it != sets.end()) return it->second;
+  const std::string& validation = model.config().data.validation;
+  return set == "validation" && !validation.empty() ? validation : set;
+}
+
+Dataset open_matching(const std::string& set, const LoadedModel& model) {
+  if (set.empty())
     throw user_error("--data: name a folder made by 'xlstm data build' (the run has no data.validation)");
+  const std::string path = folder_of(set, model);
   Dataset data = Dataset::open(path, "validation");
   if (data.tokenizer_sha256() != model.tokenizer_sha256())
     throw user_error("{}: built with tokenizer {:.12}, but the model was trained with {:.12}; build it with {}", path,
@@ -48,18 +60,12 @@ void agree_on(const Options& o, const LoadedModel& model, const Dataset& data, C
                 {"--windows", std::to_string(o.windows)}});
 }
 
-Result run_eval(const Options& o, Communicator& ranks) {
-  if (ranks.size() > 1) agree(ranks, facts_of_program());
-  set_threads(threads_of_rank(ranks, o.threads));
-  std::unique_ptr<LoadedModel> model;
-  ranks.together("model",
-                 [&] { model = std::make_unique<LoadedModel>(o.checkpoint, std::nullopt, ranks.local_rank()); });
-  const LoadedModel& loaded = *model;
+Result eval_set(const Options& o, const std::string& set, const LoadedModel& loaded, Communicator& ranks) {
   const i64 length = o.context > 0 ? o.context : loaded.config().train.context_length;
   const i64 batch = o.batch > 0 ? o.batch : std::max<i64>(1, 4096 / length);
   std::optional<Dataset> opened;
   ranks.together("data", [&] {
-    opened.emplace(open_matching(o, loaded));
+    opened.emplace(open_matching(set, loaded));
     check_window_fits(*opened, length);
     if (batch > kMostRows / length)
       throw user_error("--batch {} x --context {}: at most {} tokens at once are possible", batch, length, kMostRows);
@@ -70,10 +76,27 @@ Result run_eval(const Options& o, Communicator& ranks) {
   // Imported token files may come without their text's tokenizer: then nothing is known of bytes.
   std::vector<int> token_bytes;
   if (Tokenizer::is_model(data.tokenizer_path())) token_bytes = Tokenizer::load(data.tokenizer_path()).token_bytes();
-  log_info("{}: step {}", loaded.folder().string(), loaded.step());
   const EvaluationOptions options{.windows = o.windows, .token_bytes = token_bytes, .ranks = &ranks};
-  return {
-      .evaluation = evaluate(loaded, data, length, batch, options).value(), .step = loaded.step(), .context = length};
+  return {.set = set,
+          .evaluation = evaluate(loaded, data, length, batch, options).value(),
+          .step = loaded.step(),
+          .context = length};
+}
+
+std::vector<Result> run_eval(const Options& o, Communicator& ranks) {
+  if (ranks.size() > 1) agree(ranks, facts_of_program());
+  set_threads(threads_of_rank(ranks, o.threads));
+  std::unique_ptr<LoadedModel> model;
+  ranks.together("model",
+                 [&] { model = std::make_unique<LoadedModel>(o.checkpoint, std::nullopt, ranks.local_rank()); });
+  log_info("{}: step {}", model->folder().string(), model->step());
+  std::vector<std::string> sets = o.data;
+  if (sets.empty()) sets.emplace_back(model->config().data.validation.empty() ? "" : "validation");
+  const Facts asked{{"--data", fmt::format("{}", fmt::join(sets, ", "))}};
+  if (ranks.size() > 1) agree(ranks, asked);
+  std::vector<Result> results;
+  for (const std::string& set : sets) results.push_back(eval_set(o, set, *model, ranks));
+  return results;
 }
 
 // Mean loss of positions [1], [2, 3], [4, 7], ... : how much context helps.
@@ -88,22 +111,23 @@ Json loss_by_position(const std::vector<double>& loss) {
   return buckets;
 }
 
-void print_eval(const Options& o, Communicator& ranks) {
-  const Result r = run_eval(o, ranks);
-  if (!ranks.first()) return;
-  const Json curve = loss_by_position(r.evaluation.loss_by_position);
-  const double perplexity = std::exp(r.evaluation.loss);
+Json json_of(const Result& r) {
   const bool known = r.evaluation.bits_per_byte > 0;
-  const Json json{{"loss", r.evaluation.loss},
-                  {"perplexity", perplexity},
-                  {"bits_per_byte", known ? Json(r.evaluation.bits_per_byte) : Json(nullptr)},
-                  {"tokens", r.evaluation.tokens},
-                  {"step", r.step},
-                  {"context_length", r.context},
-                  {"loss_by_position", curve},
-                  {"unigram_entropy", r.evaluation.unigram_entropy}};
+  return {{"loss", r.evaluation.loss},
+          {"perplexity", std::exp(r.evaluation.loss)},
+          {"bits_per_byte", known ? Json(r.evaluation.bits_per_byte) : Json(nullptr)},
+          {"tokens", r.evaluation.tokens},
+          {"step", r.step},
+          {"context_length", r.context},
+          {"loss_by_position", loss_by_position(r.evaluation.loss_by_position)},
+          {"unigram_entropy", r.evaluation.unigram_entropy}};
+}
+
+std::string text_of(const Result& r) {
+  const Json curve = loss_by_position(r.evaluation.loss_by_position);
+  const bool known = r.evaluation.bits_per_byte > 0;
   std::string text = fmt::format("loss             {:.4f} nats per token\n", r.evaluation.loss);
-  text += fmt::format("perplexity       {:.3f}\n", perplexity);
+  text += fmt::format("perplexity       {:.3f}\n", std::exp(r.evaluation.loss));
   text += known ? fmt::format("bits per byte    {:.4f}\n", r.evaluation.bits_per_byte)
                 : "bits per byte    not known: the data set has no SentencePiece tokenizer\n";
   text += fmt::format("tokens           {}\n", r.evaluation.tokens);
@@ -111,7 +135,20 @@ void print_eval(const Options& o, Communicator& ranks) {
   text += "loss by position in the context\n";
   for (const Json& b : curve)
     text += fmt::format("  {:>5} - {:<5}  {:.4f}\n", b["from"].get<i64>(), b["to"].get<i64>(), b["loss"].get<double>());
-  print_result(o.json, json, text);
+  return text;
+}
+
+void print_eval(const Options& o, Communicator& ranks) {
+  const std::vector<Result> results = run_eval(o, ranks);
+  if (!ranks.first()) return;
+  if (results.size() == 1) return print_result(o.json, json_of(results[0]), text_of(results[0]));
+  Json sets = Json::object();
+  std::string text;
+  for (const Result& r : results) {
+    sets[r.set] = json_of(r);
+    text += (text.empty() ? "" : "\n") + r.set + "\n" + text_of(r);
+  }
+  print_result(o.json, {{"sets", sets}}, text);
 }
 
 }  // namespace
@@ -122,7 +159,9 @@ void add_eval_command(CLI::App& app) {
   cmd->add_option("--checkpoint", o->checkpoint, "Run directory, or one checkpoint")
       ->required()
       ->check(not_empty("a folder"));
-  cmd->add_option("--data", o->data, "Folder made by 'xlstm data build' [the run's data.validation]")
+  cmd->add_option("--data", o->data,
+                  "Folder made by 'xlstm data build', or a name of the run's eval.sets; may be repeated [validation]")
+      ->allow_extra_args(false)
       ->check(not_empty("a folder"));
   cmd->add_option("--context", o->context, "Tokens per window [as in training]")->check(at_least(1));
   cmd->add_option("--batch", o->batch, "Windows per pass [about 4096 tokens]")->check(at_least(1));

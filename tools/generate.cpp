@@ -61,17 +61,6 @@ Tokenizer open_tokenizer(const Options& o, const LoadedModel& model) {
   return tokenizer;
 }
 
-// A document begins after an end-of-document token (spec §0.2): it opens every prompt.
-std::vector<std::vector<int>> encode_prompts(const Tokenizer& tokenizer, const std::vector<std::string>& prompts) {
-  std::vector<std::vector<int>> ids;
-  for (const std::string& prompt : prompts) {
-    ids.push_back({tokenizer.eod_id()});
-    const std::vector<int> rest = tokenizer.encode(prompt);
-    ids.back().insert(ids.back().end(), rest.begin(), rest.end());
-  }
-  return ids;
-}
-
 void run_generate(const Options& o) {
   o.cfg.sampling.check();
   const std::vector<std::string> prompts = collect_prompts(o);

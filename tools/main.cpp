@@ -124,6 +124,7 @@ int run(int argc, char** argv) {
   add_checkpoint_command(app);
   add_compare_command(app);
   add_report_command(app);
+  add_replay_command(app);
   add_bench_command(app);
   app.parse_complete_callback([&app] { check_processes(app); });
   try {

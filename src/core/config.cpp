@@ -31,6 +31,11 @@ void flatten(const YAML::Node& node, const std::string& prefix, const std::strin
         throw user_error("{}:{}: key '{}' appears twice", name, child.first.Mark().line + 1, key);
       flatten(child.second, key, name, tree, depth + 1, child.first.Mark().line);
     }
+  } else if (node.IsSequence() && !prefix.empty()) {
+    tree.sections.emplace(prefix, where);
+    tree.lists.insert(prefix);
+    for (std::size_t i = 0; i < node.size(); ++i)
+      flatten(node[i], fmt::format("{}.{}", prefix, i), name, tree, depth + 1, node.Mark().line);
   } else if (node.IsScalar()) {
     tree.values[prefix] = {node.Scalar(), where};
   } else if (node.IsNull()) {
@@ -85,8 +90,11 @@ std::string ConfigTree::where_set(const std::string& key) const {
 }
 
 void ConfigTree::overlay(const ConfigTree& other) {
+  for (const std::string& list : other.lists)  // as a whole: a shorter one leaves nothing of the longer one
+    std::erase_if(values, [&](const auto& value) { return value.first.starts_with(list + "."); });
   for (const auto& [key, value] : other.values) values[key] = value;
   for (const auto& [key, where] : other.sections) sections.emplace(key, where);
+  lists.insert(other.lists.begin(), other.lists.end());
 }
 
 void ConfigTree::set(const std::string& assignment) {
@@ -119,6 +127,10 @@ void parse(const ConfigTree::Value& v, const std::string& key, Range& field) {
   if (!parse_number(from, field.from) || !parse_number(to, field.to) || !std::isfinite(field.from) ||
       !std::isfinite(field.to))
     throw wrong_type(v, key, "a number or from..to");
+}
+
+void refuse_value(const ConfigTree::Value& v, const std::string& key, const char* expected) {
+  throw wrong_type(v, key, expected);
 }
 
 void refuse_enum(const ConfigTree::Value& v, const std::string& key, const std::vector<std::string>& names) {
@@ -171,6 +183,9 @@ void ReadFields::refuse_unknown() const {
   };
   for (const auto& [key, where] : tree_.sections) {
     if (!is_known(key)) config_detail::refuse_key(key, where, known_);
+    const auto is_of_list = [&](const std::string& k) { return k == key + ".0"; };
+    if (tree_.lists.contains(key) && std::none_of(known_.begin(), known_.end(), is_of_list))
+      throw user_error("{}: '{}' is a list; a single value or a section is expected", where, key);
     if (has_children(key)) continue;
     const auto child = tree_.values.lower_bound(key + ".");
     const bool has_keys = child != tree_.values.end() && child->first.starts_with(key + ".");

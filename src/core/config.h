@@ -7,6 +7,7 @@
 //   constexpr auto names_of(InputGate) { return std::array{"exp", "sigmoid"}; }      // enums, in order of value
 #include <array>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct ConfigTree {
   };
   std::map<std::string, Value> values;          // "model.mixer.num_heads" -> "4"
   std::map<std::string, std::string> sections;  // "model.mixer" -> where: a section may be empty
+  std::set<std::string> lists;                  // of the sections, those whose keys are 0, 1, ...
 
   static ConfigTree from_file(const std::string& path);  // "-": stdin
   static ConfigTree from_text(const std::string& text, const std::string& name);
@@ -43,6 +45,7 @@ void parse(const ConfigTree::Value& v, const std::string& key, std::string& fiel
 void parse(const ConfigTree::Value& v, const std::string& key, Range& field);
 [[noreturn]] void refuse_enum(const ConfigTree::Value& v, const std::string& key,
                               const std::vector<std::string>& names);
+[[noreturn]] void refuse_value(const ConfigTree::Value& v, const std::string& key, const char* expected);
 [[noreturn]] void refuse_key(const std::string& key, const std::string& where, const std::vector<std::string>& known);
 std::string text_of(i64 v);
 std::string text_of(double v);
@@ -50,6 +53,16 @@ std::string text_of(bool v);
 std::string text_of(const std::string& v);
 std::string text_of(const Range& v);
 }  // namespace config_detail
+
+// Keys that the user names, and lists: std::map<std::string, T> and std::vector<T> of what a single key can hold.
+template <class T>
+concept NamedValues = requires {
+  typename T::mapped_type;
+};
+template <class T>
+concept ValueList = requires(T t) {
+  t.emplace_back();
+};
 
 template <class T>
 concept NamedEnum = std::is_enum_v<T> && requires(T t) {
@@ -68,6 +81,8 @@ class ReadFields {
       const std::string outer = std::exchange(prefix_, key + ".");
       visit(*this, field);
       prefix_ = outer;
+    } else if constexpr (NamedValues<T> || ValueList<T>) {
+      read_many(key, field);
     } else if (const auto it = tree_.values.find(key); it != tree_.values.end()) {
       if constexpr (NamedEnum<T>) {
         const auto names = names_of(T{});
@@ -86,6 +101,28 @@ class ReadFields {
   void refuse_unknown() const;
 
  private:
+  template <class T>
+  void read_many(const std::string& key, T& field) {
+    if (const auto it = tree_.values.find(key); it != tree_.values.end())
+      config_detail::refuse_value(it->second, key, NamedValues<T> ? "a section of names" : "a list");
+    if constexpr (NamedValues<T>) {
+      for (const auto& [path, value] : tree_.values)
+        if (path.starts_with(key + ".")) {
+          known_.push_back(path);
+          config_detail::parse(value, path, field[path.substr(key.size() + 1)]);
+        }
+    } else {
+      known_.push_back(key + ".0");  // an empty list is one
+      for (std::size_t i = 0;; ++i) {
+        const auto it = tree_.values.find(key + "." + std::to_string(i));
+        if (it == tree_.values.end()) return;
+        known_.push_back(it->first);
+        field.emplace_back();
+        config_detail::parse(it->second, it->first, field.back());
+      }
+    }
+  }
+
   const ConfigTree& tree_;
   std::vector<std::string> known_;
   std::string prefix_;
@@ -101,6 +138,13 @@ class WriteFields {
       const std::string outer = std::exchange(indent_, indent_ + "  ");
       visit(*this, field);
       indent_ = outer;
+    } else if constexpr (NamedValues<T>) {
+      if (!field.empty()) yaml += indent_ + name + ":\n";
+      for (const auto& [key, value] : field) yaml += indent_ + "  " + key + ": " + config_detail::text_of(value) + "\n";
+    } else if constexpr (ValueList<T>) {
+      std::string items;
+      for (const auto& value : field) items += (items.empty() ? "" : ", ") + config_detail::text_of(value);
+      if (!field.empty()) yaml += indent_ + name + ": [" + items + "]\n";
     } else if constexpr (NamedEnum<T>) {
       yaml += indent_ + name + ": " + names_of(T{})[static_cast<std::size_t>(field)] + "\n";
     } else {

@@ -146,12 +146,23 @@ constexpr i64 kSumBlock = i64{1} << 16;
 constexpr i64 sum_blocks(i64 n) { return (n + kSumBlock - 1) / kSumBlock; }
 XL_OP(sum_squares, Tensor out, Tensor x)
 
-// ---- one update. The numbers of an update stand in memory, (1, kUpdateScalars) f64: the host writes the first four,
+// ---- one update. The numbers of an update stand in memory, (1, kUpdateScalars) f64: the host writes the first five,
 //      clip the others, adamw reads them; so nothing has to come back from a device in between.
-enum class UpdateScalar { lr, correction1, correction2, inverse_tokens, loss, grad_norm, grad_scale, applied };
-constexpr i64 kUpdateScalars = 8;
+enum class UpdateScalar {
+  lr,
+  correction1,
+  correction2,
+  inverse_tokens,
+  norm_limit,
+  loss,
+  grad_norm,
+  grad_scale,
+  applied
+};
+constexpr i64 kUpdateScalars = 9;
 // loss = inverse_tokens sum of loss_sums;  grad_norm = (sum of square_sums)^1/2
-// grad_scale = limit / max(limit, grad_norm), 1 if limit is 0;  applied = 1 where loss and grad_norm are finite, else 0
+// grad_scale = limit / max(limit, grad_norm), 1 if limit is 0;  applied = 1 where loss and grad_norm are finite and
+// grad_norm is at most norm_limit (which may be infinite), else 0
 XL_OP(clip, Tensor scalars, Tensor loss_sums, Tensor square_sums, double limit)
 // AdamW with decoupled decay; g is scaled by grad_scale first; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t
 //      m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  w -= lr (m / correction1 / (sqrt(v / correction2) + eps) + decay

@@ -31,6 +31,13 @@ void call(const std::function<void(i64)>& hook, i64 part) {
 
 }  // namespace
 
+GateExtremes GateExtremes::none() { return {-INFINITY, INFINITY, -INFINITY, INFINITY}; }
+
+void GateExtremes::include(const GateExtremes& other) {
+  input_max = std::max(input_max, other.input_max), input_min = std::min(input_min, other.input_min);
+  forget_max = std::max(forget_max, other.forget_max), forget_min = std::min(forget_min, other.forget_min);
+}
+
 LanguageModel::LanguageModel(ParamStore& ps, const ModelConfig& config)
     : cfg((config.check(), config)),
       embedding(ps.add("embedding.weight", cfg.vocab_size, cfg.embedding_dim, small_init(cfg.embedding_dim),
@@ -97,19 +104,21 @@ void LanguageModel::reset_gate_extremes(Context& ctx, const Saved& s) const {
   }
 }
 
-GateExtremes LanguageModel::gate_extremes(Context& ctx, const Saved& s) const {
-  GateExtremes all{-INFINITY, INFINITY, -INFINITY, INFINITY};
+std::vector<GateExtremes> LanguageModel::gate_extremes(Context& ctx, const Saved& s) const {
+  std::vector<GateExtremes> all;
   for (const Block::Saved& block : s.blocks) {
     const Tensor extremes = std::get<MLstm::Saved>(block.mixer).extremes;
     XL_CHECK(extremes.dtype == DType::f32, "only a run's extremes are read");
     std::vector<float> values(static_cast<std::size_t>(extremes.size()));
     download(ctx, values.data(), extremes);
     const std::size_t gates = values.size() / 2, heads = gates / 2;
+    GateExtremes of = GateExtremes::none();
     for (std::size_t j = 0; j < gates; ++j) {
-      double &high = j < heads ? all.input_max : all.forget_max, &low = j < heads ? all.input_min : all.forget_min;
+      double &high = j < heads ? of.input_max : of.forget_max, &low = j < heads ? of.input_min : of.forget_min;
       high = std::max(high, static_cast<double>(values[j]));
       low = std::min(low, static_cast<double>(values[gates + j]));
     }
+    all.push_back(of);
   }
   return all;
 }

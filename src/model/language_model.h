@@ -17,6 +17,9 @@ struct PassHooks {
 // Gate pre-activations, with their bias and before the soft cap, over all layers and heads.
 struct GateExtremes {
   double input_max = 0, input_min = 0, forget_max = 0, forget_min = 0;
+
+  static GateExtremes none();  // infinities of the wrong sign
+  void include(const GateExtremes& other);
 };
 
 struct LanguageModel {
@@ -46,7 +49,7 @@ struct LanguageModel {
   void forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const;
   // Of the passes since the reset. Every block has its own, so `s` must be of plan().
   void reset_gate_extremes(Context& ctx, const Saved& s) const;
-  GateExtremes gate_extremes(Context& ctx, const Saved& s) const;
+  std::vector<GateExtremes> gate_extremes(Context& ctx, const Saved& s) const;  // of each block
   // logits (rows, vocab) of every token.
   void logits(Context& ctx, Tensor logits, const TokenRows& in, const Saved& s) const;
 

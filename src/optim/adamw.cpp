@@ -32,10 +32,10 @@ AdamW::AdamW(const OptimizerConfig& cfg, const ParamStore& params, std::vector<P
   flat_ = {state.alloc("m", t, 1, owned), state.alloc("v", t, 1, owned)};
 }
 
-std::array<double, kUpdateScalars> AdamW::scalars(double lr, i64 t, double inverse_tokens) const {
+std::array<double, kUpdateScalars> AdamW::scalars(double lr, i64 t, double inverse_tokens, double norm_limit) const {
   XL_CHECK(t >= 1, "updates count from 1, got {}", t);
   const double n = static_cast<double>(t);
-  return {lr, 1 - std::pow(cfg_.beta1, n), 1 - std::pow(cfg_.beta2, n), inverse_tokens};
+  return {lr, 1 - std::pow(cfg_.beta1, n), 1 - std::pow(cfg_.beta2, n), inverse_tokens, norm_limit};
 }
 
 void AdamW::step(Context& ctx, Tensor scalars) const {

@@ -2,6 +2,7 @@
 // AdamW with decoupled weight decay on the parameters that ask for it (spec §6.2, §8.1). Moments are f32. An optimizer
 // may have part of the parameters only: then it keeps the moments of that part, and updates that part.
 #include <array>
+#include <limits>
 #include <vector>
 
 #include "core/params.h"
@@ -42,8 +43,10 @@ class AdamW {
   AdamW(const OptimizerConfig& cfg, const ParamStore& params, std::vector<Part> parts, Arena& state,
         Tensor masters = {});
 
-  // What the host writes into the scalars of update number t, which counts from 1.
-  std::array<double, kUpdateScalars> scalars(double lr, i64 t, double inverse_tokens) const;
+  // What the host writes into the scalars of update number t, which counts from 1. A gradient norm beyond `norm_limit`
+  // is not applied.
+  std::array<double, kUpdateScalars> scalars(double lr, i64 t, double inverse_tokens,
+                                             double norm_limit = std::numeric_limits<double>::infinity()) const;
   // One update with those scalars, once ops::clip has completed them.
   void step(Context& ctx, Tensor scalars) const;
 

@@ -19,7 +19,7 @@ namespace {
 
 // Hosts may differ in these, and no bit with them.
 bool is_own_business(const std::string& key) {
-  return key == "run.threads" || key == "data.train" || key == "data.validation";
+  return key == "run.threads" || key == "data.train" || key == "data.validation" || key.starts_with("eval.sets.");
 }
 
 std::string value_of(const Facts& facts, const std::string& name) {

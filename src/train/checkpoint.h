@@ -6,6 +6,7 @@
 //   state.json                whatever else the trainer needs to go on
 // Every byte of these files is under some checksum, the manifest's own included.
 #include <memory>
+#include <optional>
 
 #include "core/hash.h"
 #include "core/json.h"
@@ -27,6 +28,8 @@ struct CheckpointContent {
   std::vector<NamedTensor> params{}, optimizer{};
   Json state{};  // numbers must be finite; state["fingerprints"] = {config, data, ...} is shown by `info`
   std::vector<TensorPiece> pieces{};  // with several ranks: this one's values; the lists then hold names and shapes
+  std::optional<i64> best{};          // step of the checkpoint, this one or an older one, that BEST is to name
+  std::vector<i64> pinned{};          // steps of older checkpoints that the rotation has to leave
 };
 
 // sha256 of weights that come in pieces, each tensor's in order, tensors sorted by name; as f32 whatever their type.

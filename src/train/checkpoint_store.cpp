@@ -12,7 +12,7 @@ namespace xlstm {
 
 namespace {
 
-constexpr const char* kLatest = "LATEST";
+constexpr const char *kLatest = "LATEST", *kBest = "BEST";
 constexpr std::string_view kPrefix = "step_";
 constexpr std::string_view kTemporary = ".tmp";
 
@@ -25,6 +25,17 @@ std::optional<i64> step_of_name(std::string_view name) {
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
   if (error != std::errc() || end != name.data() + name.size() || step < 0) return std::nullopt;
   return step;
+}
+
+// What LATEST or BEST says; "" if that cannot be a checkpoint.
+std::string named_in(const fs::path& file) {
+  std::string name;
+  try {
+    name = read_file(file);
+  } catch (const UserError&) {  // a folder, say: as good as a wrong name
+  }
+  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
+  return step_of_name(name) ? name : "";
 }
 
 // Names in a folder. A folder that is not there, or goes away meanwhile, is empty.
@@ -75,10 +86,10 @@ void put_back_exchanged(const fs::path& dir) {
 
 // use(reader) with the newest checkpoint for which it throws no DamagedCheckpoint; false when there is none at all.
 template <class F>
-bool with_newest(const fs::path& path, Skipped report, std::vector<std::string>& skipped, F&& use) {
+bool with_newest(const fs::path& path, i64 up_to_step, Skipped report, std::vector<std::string>& skipped, F&& use) {
   constexpr int kTries = 20;  // a trainer may rotate a checkpoint away between our listing it and our opening it
   for (int attempt = 0; attempt < kTries; ++attempt) {
-    const std::vector<fs::path> folders = list_checkpoints(path);
+    const std::vector<fs::path> folders = list_checkpoints(path, up_to_step);
     if (folders.empty()) return false;
     bool vanished = false;
     skipped.clear();
@@ -106,13 +117,8 @@ void check_latest(const fs::path& dir, const fs::path& newest) {
   std::error_code failed;
   const fs::path latest = dir / kLatest;
   if (!fs::exists(latest, failed)) return;
-  std::string name;
-  try {
-    name = read_file(latest);
-  } catch (const UserError&) {  // a folder, say: as good as a wrong name
-  }
-  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
-  if (!step_of_name(name) || !fs::exists(dir / name, failed))
+  const std::string name = named_in(latest);
+  if (name.empty() || !fs::exists(dir / name, failed))
     log_warning("{} does not name a checkpoint that is there; the newest is {}", latest.string(),
                 newest.filename().string());
 }
@@ -122,7 +128,8 @@ UserError none_verifies(const fs::path& path, const std::vector<std::string>& sk
                     path.string(), fmt::join(skipped, " | "));
 }
 
-std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved) {
+std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved,
+                                 const std::vector<i64>& pinned) {
   XL_CHECK(rotation.keep >= 1 && rotation.keep_every >= 0, "keep {} and every {}-th", rotation.keep,
            rotation.keep_every);
   std::sort(steps.rbegin(), steps.rend());
@@ -131,6 +138,7 @@ std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotatio
   for (const i64 step : steps) {
     if (step > saved || newer++ < rotation.keep) continue;
     if (rotation.keep_every > 0 && step % rotation.keep_every == 0) continue;
+    if (std::find(pinned.begin(), pinned.end(), step) != pinned.end()) continue;
     removed.push_back(step);
   }
   return removed;
@@ -145,7 +153,8 @@ void write_and_verify(const fs::path& aside, const CheckpointContent& content, i
   written.verify();
 }
 
-void tidy_up(const fs::path& dir, const fs::path& folder, const fs::path& aside, const Rotation& rotation, i64 step) {
+void tidy_up(const fs::path& dir, const fs::path& folder, const fs::path& aside, const Rotation& rotation,
+             const CheckpointContent& content) {
   const auto tidy = [&](auto&& action) {
     try {
       action();
@@ -155,8 +164,10 @@ void tidy_up(const fs::path& dir, const fs::path& folder, const fs::path& aside,
   };
   tidy([&] { remove_tree(aside); });
   tidy([&] { write_file_atomically(dir / kLatest, folder.filename().string() + "\n"); });
+  if (content.best) mark_best(dir, *content.best);
   tidy([&] {
-    for (const i64 old : steps_to_remove(steps_in(dir), rotation, step)) remove_checkpoint(dir / name_of_step(old));
+    for (const i64 old : steps_to_remove(steps_in(dir), rotation, content.step, content.pinned))
+      remove_checkpoint(dir / name_of_step(old));
   });
 }
 
@@ -190,14 +201,42 @@ i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const
     if (first) fs::remove_all(aside, ignored);
     throw;
   }
-  if (first) tidy_up(dir, folder, aside, rotation, content.step);
+  if (first) tidy_up(dir, folder, aside, rotation, content);
   return bytes;
+}
+
+void remove_checkpoints_after(const fs::path& dir, i64 step) {
+  try {
+    for (const i64 later : steps_in(dir))
+      if (later > step) remove_checkpoint(dir / name_of_step(later));
+    std::error_code none;
+    if (const std::string best = named_in(dir / kBest); !best.empty() && !fs::exists(dir / best, none))
+      remove_tree(dir / kBest);
+    if (fs::exists(dir / name_of_step(step))) write_file_atomically(dir / kLatest, name_of_step(step) + "\n");
+  } catch (const UserError& e) {
+    log_warning("checkpoints of steps that are made again could not be removed: {}", e.what());
+  }
+}
+
+void mark_best(const fs::path& dir, i64 step) {
+  try {
+    if (named_in(dir / kBest) == name_of_step(step)) return;
+    write_file_atomically(dir / kBest, name_of_step(step) + "\n");
+  } catch (const UserError& e) {
+    log_warning("{}; the best checkpoint is that of step {}", e.what(), step);
+  }
+}
+
+bool has_checkpoint(const fs::path& dir, i64 step) {
+  std::error_code none;
+  return fs::exists(dir / name_of_step(step), none);
 }
 
 void remove_leftovers(const fs::path& dir) {
   put_back_exchanged(dir);
   for (const std::string& name : names_in(dir))
-    if (name.find(kTemporary) != std::string::npos && (name.starts_with(kPrefix) || name.starts_with(kLatest)))
+    if (name.find(kTemporary) != std::string::npos &&
+        (name.starts_with(kPrefix) || name.starts_with(kLatest) || name.starts_with(kBest)))
       remove_tree(dir / name);
 }
 
@@ -208,6 +247,8 @@ UserError no_checkpoint(const fs::path& path) {
 
 std::vector<fs::path> list_checkpoints(fs::path path) {
   if (path.filename().empty()) path = path.parent_path();  // a trailing slash
+  if (path.filename() == kLatest || path.filename() == kBest)
+    if (const std::string name = named_in(path); !name.empty()) path = path.parent_path() / name;
   if (fs::exists(path / "manifest.json") || (step_of_name(path.filename().string()) && fs::exists(path))) return {path};
   if (fs::is_directory(path / "checkpoints")) path /= "checkpoints";
   std::vector<fs::path> folders;
@@ -215,19 +256,28 @@ std::vector<fs::path> list_checkpoints(fs::path path) {
   return folders;
 }
 
+std::vector<fs::path> list_checkpoints(const fs::path& path, i64 up_to_step) {
+  std::vector<fs::path> folders = list_checkpoints(path);
+  std::erase_if(folders, [&](const fs::path& folder) {
+    return step_of_name(folder.filename().string()).value_or(0) > up_to_step;
+  });
+  return folders;
+}
+
 std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, const LoadTarget& target,
                                                        Communicator* ranks) {
   if (ranks && ranks->size() > 1) return load_newest_together(path, target, *ranks);
   LoadedCheckpoint loaded;
-  const bool found = with_newest(path, Skipped::told, loaded.skipped, [&](const CheckpointReader& reader) {
-    if (target.check_state) target.check_state(reader.state());
-    reader.read_params(target.params);
-    if (target.with_optimizer) reader.read_optimizer(target.optimizer);
-    loaded.folder = reader.folder();
-    loaded.step = reader.step();
-    loaded.state = reader.state();
-    loaded.weights_sha256 = reader.weights_sha256();
-  });
+  const bool found =
+      with_newest(path, target.up_to_step, Skipped::told, loaded.skipped, [&](const CheckpointReader& reader) {
+        if (target.check_state) target.check_state(reader.state());
+        reader.read_params(target.params);
+        if (target.with_optimizer) reader.read_optimizer(target.optimizer);
+        loaded.folder = reader.folder();
+        loaded.step = reader.step();
+        loaded.state = reader.state();
+        loaded.weights_sha256 = reader.weights_sha256();
+      });
   if (!found) return std::nullopt;
   return loaded;
 }
@@ -235,8 +285,8 @@ std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& path, con
 CheckpointReader open_newest_checkpoint(const fs::path& path, Skipped report) {
   std::optional<CheckpointReader> newest;
   std::vector<std::string> skipped;
-  if (!with_newest(path, report, skipped, [&](CheckpointReader&& reader) { newest.emplace(std::move(reader)); }))
-    throw no_checkpoint(path);
+  const auto take = [&](CheckpointReader&& reader) { newest.emplace(std::move(reader)); };
+  if (!with_newest(path, LoadTarget{}.up_to_step, report, skipped, take)) throw no_checkpoint(path);
   return std::move(*newest);
 }
 

@@ -1,9 +1,11 @@
 #pragma once
-// The folder of a run's checkpoints: step_00001000/, step_00002000/, ... and LATEST, a text file with the newest name.
+// The folder of a run's checkpoints: step_00001000/, step_00002000/, ... and LATEST, a text file with the newest name,
+// and BEST, with the name of the one whose evaluation was best.
 //
 // A folder named step_... is whole: it was written aside (step_... .tmp-write), fsynced, read back and verified before
 // it got its name. LATEST is a hint for people and scripts; nothing here depends on it. One process at a time may save
 // into the folder (the trainer holds the run's lock); any number may read meanwhile.
+#include <limits>
 #include <optional>
 
 #include "dist/communicator.h"
@@ -19,7 +21,9 @@ struct Rotation {
 
 // Which of these steps go after `saved` has been written and verified. `saved` itself never goes, nor does any later
 // step: that is a damaged one which the run went past, and will be replaced when the run gets there again.
-std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved);
+// `pinned` ones stay, too, beside those that the rotation keeps.
+std::vector<i64> steps_to_remove(std::vector<i64> steps, const Rotation& rotation, i64 saved,
+                                 const std::vector<i64>& pinned = {});
 
 // Saves and rotates. On failure (UserError) nothing of it is left on the disk and the older ones are untouched; that
 // LATEST or the rotation failed is a warning alone, since the checkpoint is whole by then and the next save tries
@@ -31,19 +35,31 @@ i64 save_checkpoint(const fs::path& dir, const CheckpointContent& content, const
 // aside its name back. For the one process that saves.
 void remove_leftovers(const fs::path& dir);
 
+// Of a run that went back to `step`: the checkpoints beyond it, of a past that is none any more. For the one process
+// that saves; a failure is a warning, since these steps are made again.
+void remove_checkpoints_after(const fs::path& dir, i64 step);
+
+// BEST names that step's checkpoint from now on; a failure is a warning. For the one process that saves.
+void mark_best(const fs::path& dir, i64 step);
+bool has_checkpoint(const fs::path& dir, i64 step);
+
 // "no checkpoint in ...", for whoever cannot go on without one.
 UserError no_checkpoint(const fs::path& path);
 
-// Checkpoints, newest first. `path` is a run directory, its folder of checkpoints, or one checkpoint.
+// Checkpoints, newest first. `path` is a run directory, its folder of checkpoints, one checkpoint, or the file LATEST
+// or BEST that names one.
 std::vector<fs::path> list_checkpoints(fs::path path);
+std::vector<fs::path> list_checkpoints(const fs::path& path, i64 up_to_step);
 
 // What a checkpoint is to be read into.
 struct LoadTarget {
   std::vector<NamedTensor> params{}, optimizer{};  // memory that is there already
   bool with_optimizer = true;                      // false: weights only
   std::function<void(const Json& state)>
-      check_state{};                  // optional: throws UserError when the checkpoint is of another run
-  std::vector<TensorPiece> pieces{};  // if any, these alone are read; the lists hold names and shapes
+      check_state{};        // optional: throws UserError when the checkpoint is of another run
+  bool shared_out = false;  // `pieces` alone are read, if any; the lists hold names and shapes
+  std::vector<TensorPiece> pieces{};
+  i64 up_to_step = std::numeric_limits<i64>::max();  // later ones are not there
 };
 
 struct LoadedCheckpoint {

@@ -1,6 +1,7 @@
 #include "train/checkpoint_writer.h"
 
 #include "core/log.h"
+#include "train/shared_checkpoint.h"
 
 namespace xlstm {
 
@@ -23,6 +24,7 @@ i64 snapshot_bytes(const CheckpointContent& content) {
 
 CheckpointContent CheckpointWriter::copy(const CheckpointContent& from) {
   CheckpointContent content = from;
+  const bool shared = ranks_ && ranks_->size() > 1;  // a rank may have no piece of a small model
   snapshot_.rewind(0);
   const auto copied = [&](const std::string& name, const Tensor& value) {
     XL_CHECK(value, "'{}' has no data", name);
@@ -33,7 +35,7 @@ CheckpointContent CheckpointWriter::copy(const CheckpointContent& from) {
   for (TensorPiece& piece : content.pieces) piece.values = copied("piece", piece.values);
   for (auto* list : {&content.params, &content.optimizer}) {
     for (NamedTensor& t : *list) {
-      if (from.pieces.empty()) {
+      if (!shared) {
         t.value = copied(t.name, t.value);
       } else {  // its name and shape alone
         t.value.data = nullptr;
@@ -82,6 +84,16 @@ SaveReport CheckpointWriter::save_now(const CheckpointContent& content) {
   report.seconds_blocked = report.seconds_writing = blocked.seconds();
   last_error_.clear();
   return report;
+}
+
+void CheckpointWriter::save_aside(const fs::path& folder, const CheckpointContent& content) {
+  wait();
+  const bool on_device = !content.params.empty() && content.params[0].value.device != Device::cpu;
+  const CheckpointContent copied = on_device ? copy(content) : content;
+  if (ranks_ && ranks_->size() > 1)
+    write_checkpoint_together(folder, copied, *ranks_);
+  else
+    write_checkpoint(folder, copied);
 }
 
 void CheckpointWriter::wait() {

@@ -34,6 +34,10 @@ class CheckpointWriter {
   // run and for signals: throws UserError on failure.
   SaveReport save_now(const CheckpointContent& content);
 
+  // Into an empty folder that is there, which is none of the run's checkpoints: at once, and out of the way of the save
+  // before. UserError on failure.
+  void save_aside(const fs::path& folder, const CheckpointContent& content);
+
   void wait();                                                        // for the save under way
   std::optional<SaveReport> poll();                                   // of the last save that ended since the last call
   const std::string& last_error() { return collect(), last_error_; }  // empty when the last save that ended worked

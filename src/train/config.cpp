@@ -10,6 +10,9 @@ namespace {
 
 constexpr i64 kMost = i64{1} << 31;  // of what is counted in a batch: products of two still fit into 64 bits
 constexpr i64 kMostTokens = i64{1} << 62;
+constexpr i64 kMostOfWindow = i64{1} << 16;  // numbers in every checkpoint
+constexpr double kMostSigmas = 1e6;
+constexpr i64 kMostSampled = i64{1} << 20;
 
 void require_at_least(i64 value, i64 least, const char* key) {
   if (value < least) throw user_error("{}: is {}; at least {} is needed", key, value, least);
@@ -18,6 +21,42 @@ void require_at_least(i64 value, i64 least, const char* key) {
 void require_between(i64 value, i64 least, i64 most, const char* key) {
   require_at_least(value, least, key);
   if (value > most) throw user_error("{}: is {}; at most {} is possible", key, value, most);
+}
+
+void check_guard(const TrainConfig& c) {
+  const GuardConfig& g = c.guard;
+  if (!(g.sigmas >= 0 && g.sigmas <= kMostSigmas))
+    throw user_error("guard.sigmas: is {}; 0 (norms of any size) to {} is expected", g.sigmas, kMostSigmas);
+  require_between(g.window, 2, kMostOfWindow, "guard.window");
+  require_at_least(g.max_skips, 0, "guard.max_skips");
+  require_at_least(g.max_rollbacks, 0, "guard.max_rollbacks");
+  require_at_least(g.keep, 0, "guard.keep");
+  if (g.action == GuardAction::rollback && c.checkpoint.every == 0)
+    throw user_error("guard.action: rollback goes back to a checkpoint, and checkpoint.every: 0 makes none; set both");
+}
+
+// A name becomes part of the names of fields.
+bool is_name(const std::string& name) {
+  constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyz0123456789_-";
+  return !name.empty() && name.find_first_not_of(kAllowed) == std::string::npos;
+}
+
+void check_eval(const TrainConfig& c) {
+  const EvalConfig& e = c.eval;
+  require_at_least(e.every, 0, "eval.every");
+  require_at_least(e.batches, 0, "eval.batches");
+  require_between(e.sample_tokens, 1, kMostSampled, "eval.sample_tokens");
+  if (!(e.temperature >= 0)) throw user_error("eval.temperature: is {}; 0 or more is expected", e.temperature);
+  for (const auto& [name, folder] : e.sets) {
+    if (!is_name(name) || name == "validation" || name == "train")
+      throw user_error(
+          "eval.sets: '{}' is no name for a set; small letters, digits, - and _ are, but not 'train' and "
+          "'validation', which is data.validation",
+          name);
+    if (folder.empty()) throw user_error("eval.sets.{}: is empty; name a folder made by 'xlstm data build'", name);
+  }
+  if (!e.prompts.empty() && e.sets.empty() && c.data.validation.empty())
+    throw user_error("eval.prompts: are gone on from at evaluations; set data.validation or eval.sets, too");
 }
 
 i64 default_slots(i64 micro_batches) {
@@ -59,9 +98,8 @@ void TrainConfig::resolve() {
   require_at_least(checkpoint.every, 0, "checkpoint.every");
   require_at_least(checkpoint.keep, 1, "checkpoint.keep");
   require_at_least(checkpoint.keep_every, 0, "checkpoint.keep_every");
-  require_at_least(eval.every, 0, "eval.every");
-  require_at_least(eval.batches, 0, "eval.batches");
-  require_at_least(guard.max_skips, 0, "guard.max_skips");
+  check_eval(*this);
+  check_guard(*this);
   require_at_least(log.every, 1, "log.every");
   if (micro_batch_rows() > kMost)
     throw user_error("train.micro_batch_size: {} x context_length {} tokens at once; at most {} are possible",

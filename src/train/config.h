@@ -97,18 +97,41 @@ void visit(auto& v, CheckpointConfig& c) {
 }
 
 struct EvalConfig {
-  i64 every = 500;   // steps; 0 = only at the end
-  i64 batches = 16;  // micro-batches of the validation set, always the same ones; 0 = all of it
+  i64 every = 500;                            // steps; 0 = only at the end
+  i64 batches = 16;                           // micro-batches of each set, always the same ones; 0 = all of it
+  std::map<std::string, std::string> sets{};  // further sets by name: folders, as data.validation
+  std::vector<std::string> prompts{};         // gone on from at each evaluation
+  i64 sample_tokens = 64;                     // new ones of each at most
+  double temperature = 0.8;                   // of these samples
 };
 void visit(auto& v, EvalConfig& c) {
   v("every", c.every);
   v("batches", c.batches);
+  v("sets", c.sets);
+  v("prompts", c.prompts);
+  v("sample_tokens", c.sample_tokens);
+  v("temperature", c.temperature);
 }
 
+enum class GuardAction : std::uint8_t { stop, rollback };
+constexpr auto names_of(GuardAction) { return std::array{"stop", "rollback"}; }
+
 struct GuardConfig {
-  i64 max_skips = 10;  // updates skipped in a row before the run stops
+  double sigmas = 8;   // largest gradient norm, in standard deviations of its logarithm over the window; 0 = any
+  i64 window = 128;    // accepted updates; before there are so many, norms of any size are
+  i64 max_skips = 10;  // updates skipped in a row before the guard acts
+  GuardAction action = GuardAction::stop;
+  i64 max_rollbacks = 3;  // without another good checkpoint in between
+  i64 keep = 4;           // rows of skipped updates whose evidence stays
 };
-void visit(auto& v, GuardConfig& c) { v("max_skips", c.max_skips); }
+void visit(auto& v, GuardConfig& c) {
+  v("sigmas", c.sigmas);
+  v("window", c.window);
+  v("max_skips", c.max_skips);
+  v("action", c.action);
+  v("max_rollbacks", c.max_rollbacks);
+  v("keep", c.keep);
+}
 
 struct LogConfig {
   i64 every = 10;        // steps between lines on the console

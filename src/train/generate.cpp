@@ -67,22 +67,25 @@ std::vector<int> ids_in_data(const Tokenizer& tokenizer) {
   return ids;
 }
 
-class Generation {
+}  // namespace
+
+class Generator::Generation {
  public:
-  Generation(const LoadedModel& loaded, const Tokenizer& tokenizer, const std::vector<std::vector<int>>& prompts,
+  Generation(const ModelInUse& in_use, const Tokenizer& tokenizer, std::vector<std::vector<int>> prompts,
              const GenerateConfig& cfg)
-      : model_(loaded.model()),
-        type_(loaded.activation_type()),
-        prompts_(prompts),
+      : model_(in_use.model),
+        type_(in_use.type),
+        prompts_(std::move(prompts)),
         cfg_(cfg),
         eod_id_(tokenizer.eod_id()),
-        sampler_(cfg.sampling, ids_in_data(tokenizer)) {
+        ids_in_data_(ids_in_data(tokenizer)),
+        sampler_(cfg.sampling, ids_in_data_) {
     XL_CHECK(tokenizer.vocab_size() <= model_.cfg.vocab_size, "{} tokens for a model of {}", tokenizer.vocab_size(),
              model_.cfg.vocab_size);
-    const i64 count = static_cast<i64>(prompts.size());
+    const i64 count = static_cast<i64>(prompts_.size());
     i64 longest = 0;
-    for (const auto& prompt : prompts) longest = std::max(longest, static_cast<i64>(prompt.size()));
-    const Machine& machine = loaded.machine();
+    for (const auto& prompt : prompts_) longest = std::max(longest, static_cast<i64>(prompt.size()));
+    const Machine& machine = in_use.machine;
     ctx_ = machine.context(scratch_);
     memory_ = allocate_planned(buffer_, "generation", machine.gpu(),
                                [&](Arena& a) { return plan_memory(a, model_, type_, count, longest); });
@@ -97,7 +100,9 @@ class Generation {
     ctx_ = machine.context(scratch_);
   }
 
-  GenerateReport run(const std::function<void(std::size_t, int)>& on_token) {
+  GenerateReport run(std::uint64_t seed, const std::function<void(std::size_t, int)>& on_token) {
+    cfg_.sampling.seed = seed;
+    sampler_ = Sampler(cfg_.sampling, ids_in_data_);
     GenerateReport report;
     const Timer prefill_timer;
     for (std::size_t p = 0; p < prompts_.size(); ++p) {
@@ -172,9 +177,10 @@ class Generation {
 
   const LanguageModel& model_;
   DType type_;
-  const std::vector<std::vector<int>>& prompts_;
-  const GenerateConfig& cfg_;
+  const std::vector<std::vector<int>> prompts_;
+  GenerateConfig cfg_;
   int eod_id_;
+  std::vector<int> ids_in_data_;
   Sampler sampler_;
   Buffer buffer_, scratch_buffer_;
   Memory memory_;
@@ -184,12 +190,31 @@ class Generation {
   Context ctx_;
 };
 
-}  // namespace
+Generator::Generator(const ModelInUse& in_use, const Tokenizer& tokenizer, std::vector<std::vector<int>> prompts,
+                     const GenerateConfig& cfg)
+    : generation_(std::make_unique<Generation>(in_use, tokenizer, std::move(prompts), cfg)) {}
+
+Generator::~Generator() = default;
+
+GenerateReport Generator::run(std::uint64_t seed, const std::function<void(std::size_t, int)>& on_token) {
+  return generation_->run(seed, on_token);
+}
+
+std::vector<std::vector<int>> encode_prompts(const Tokenizer& tokenizer, const std::vector<std::string>& prompts) {
+  std::vector<std::vector<int>> ids;
+  for (const std::string& prompt : prompts) {
+    ids.push_back({tokenizer.eod_id()});
+    const std::vector<int> rest = tokenizer.encode(prompt);
+    ids.back().insert(ids.back().end(), rest.begin(), rest.end());
+  }
+  return ids;
+}
 
 GenerateReport generate(const LoadedModel& model, const Tokenizer& tokenizer,
                         const std::vector<std::vector<int>>& prompts, const GenerateConfig& cfg,
                         const std::function<void(std::size_t, int)>& on_token) {
-  return Generation(model, tokenizer, prompts, cfg).run(on_token);
+  return Generator({model.model(), model.activation_type(), model.machine()}, tokenizer, prompts, cfg)
+      .run(cfg.sampling.seed, on_token);
 }
 
 }  // namespace xlstm

@@ -19,6 +19,30 @@ struct GenerateReport {
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
+// A model, wherever its weights are.
+struct ModelInUse {
+  const LanguageModel& model;
+  DType type;  // of activations
+  const Machine& machine;
+};
+
+// The same prompts again and again, in memory that is allocated once.
+class Generator {
+ public:
+  // As generate(); the model and its machine outlive this.
+  Generator(const ModelInUse& in_use, const Tokenizer& tokenizer, std::vector<std::vector<int>> prompts,
+            const GenerateConfig& cfg);
+  ~Generator();
+  GenerateReport run(std::uint64_t seed, const std::function<void(std::size_t, int)>& on_token);
+
+ private:
+  class Generation;
+  std::unique_ptr<Generation> generation_;
+};
+
+// Prompts as ids. A document begins after an end-of-document token (spec §0.2): it opens every prompt.
+std::vector<std::vector<int>> encode_prompts(const Tokenizer& tokenizer, const std::vector<std::string>& prompts);
+
 // Prompts are ids of the tokenizer that the model was trained with, none empty. Only tokens that a text can hold are
 // drawn. on_token(prompt, id) is called for every new one, also for the end-of-document id.
 GenerateReport generate(const LoadedModel& model, const Tokenizer& tokenizer,

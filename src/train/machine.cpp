@@ -49,6 +49,8 @@ Context Machine::context(Arena& scratch, Profile* profile) const {
           .check_ops = check_ops_};
 }
 
+std::string Machine::kind() const { return gpu_ ? gpu_->info().name : fmt::format("cpu {}", name_of(isa_)); }
+
 std::string Machine::name() const {
   if (gpu_) return gpu_->info().name;
   return fmt::format("{} ({})", counted(max_threads(), "thread"), name_of(isa_));

@@ -20,6 +20,7 @@ class Machine {
   CpuIsa isa() const { return isa_; }
   Gpu* gpu() const { return gpu_.get(); }
   Context context(Arena& scratch, Profile* profile = nullptr) const;
+  std::string kind() const;  // what bits depend on: "cpu avx512", "NVIDIA H100"
   std::string name() const;  // for a line of the log: "2 threads (avx512)", "NVIDIA H100"
 
  private:

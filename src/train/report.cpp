@@ -149,6 +149,10 @@ std::string samples(const std::vector<ReportedRun>& runs) {
   for (std::size_t r = 0; r < runs.size(); ++r)
     for (const std::string& sample : runs[r].samples)
       text += "<p>" + dot(runs[r].color) + cell(runs[r].name) + "</p>\n<pre>" + html_text(sample) + "</pre>\n";
+  for (std::size_t r = 0; r < runs.size(); ++r)
+    for (const Sample& s : runs[r].prompted)
+      text += fmt::format("<p>{}{}, step {}, from the prompt in bold</p>\n<pre><b>{}</b>{}</pre>\n", dot(runs[r].color),
+                          cell(runs[r].name), s.step, html_text(s.prompt), html_text(s.text));
   return text;
 }
 
@@ -178,8 +182,10 @@ std::string anomalies(const std::vector<ReportedRun>& runs) {
     for (const StepMetrics& s : m.steps)
       if (!s.applied && ++shown <= 20) steps += (steps.empty() ? "" : ", ") + std::to_string(s.step);
     if (shown > 0)
-      tell(fmt::format("<span class=\"bad\">{} skipped</span> because loss or gradient was not finite, at step {}{}",
-                       counted(shown, "update"), steps, shown > 20 ? ", …" : ""));
+      tell(fmt::format("<span class=\"bad\">{} skipped</span> by the guard, at step {}{}", counted(shown, "update"),
+                       steps, shown > 20 ? ", …" : ""));
+    for (const RollbackMetrics& back : m.rollbacks)
+      tell(fmt::format("<span class=\"bad\">rolled back</span> from step {} to {}", back.from, back.to));
     if (m.damaged_lines > 0)
       tell(fmt::format("{} of metrics.jsonl could not be read and {} left out", counted(m.damaged_lines, "line"),
                        m.damaged_lines == 1 ? "is" : "are"));
@@ -215,8 +221,10 @@ ReportedRun ReportedRun::read(const fs::path& folder) {
     }
   if (fs::is_directory(folder / "anomalies", ignored))
     for (const auto& entry : fs::directory_iterator(folder / "anomalies", ignored))
-      run.anomalies.push_back(entry.path().filename().string());
+      if (const std::string name = entry.path().filename().string(); name.starts_with("step_"))
+        run.anomalies.push_back(name);
   std::sort(run.anomalies.begin(), run.anomalies.end());
+  run.prompted = read_last_samples(folder / "samples.jsonl");
   return run;
 }
 

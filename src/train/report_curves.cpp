@@ -1,6 +1,7 @@
 #include "train/report_curves.h"
 
 #include <cmath>
+#include <set>
 
 #include "train/html.h"
 
@@ -51,10 +52,25 @@ class Curves {
       plot.series.push_back(
           {over_steps(runs_[r].metrics, Thin::mean, value), static_cast<int>(runs_[r].color), /*dashed=*/true});
   }
+  // Every set that a run has.
+  void of_sets() {
+    std::set<std::string> names;
+    for (const ReportedRun& run : runs_)
+      for (const auto& [name, unused] : run.metrics.sets) names.insert(name);
+    for (const std::string& name : names) {
+      Plot& plot = add("loss on " + name);
+      for (const ReportedRun& run : runs_) {
+        Points points;
+        if (const auto it = run.metrics.sets.find(name); it != run.metrics.sets.end())
+          for (const SetMetrics& e : it->second) points.emplace_back(static_cast<double>(e.tokens), e.loss);
+        plot.series.push_back({points, static_cast<int>(run.color), /*dashed=*/false});
+      }
+    }
+  }
   const std::vector<Plot>& plots() const { return plots_; }
 
  private:
-  Plot& add(const char* title) {
+  Plot& add(const std::string& title) {
     plots_.push_back({.title = title, .x_label = "tokens", .series = {}});
     return plots_.back();
   }
@@ -67,6 +83,7 @@ std::vector<Plot> plots_of(const std::vector<ReportedRun>& runs) {
   c.of_steps("training loss", [](const StepMetrics& s) { return s.loss; });
   c.of_evaluations("validation loss", [](double loss) { return loss; });
   c.of_evaluations("validation perplexity", [](double loss) { return std::exp(loss); });
+  c.of_sets();
   c.of_steps(
        "gradient norm, largest of each stretch", [](const StepMetrics& s) { return s.grad_norm; }, Thin::largest)
       .log_y = true;

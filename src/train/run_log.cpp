@@ -6,15 +6,23 @@
 
 #include "core/text.h"
 #include "train/report.h"
+#include "train/run_metrics.h"
 
 namespace xlstm {
 
 namespace {
 
+constexpr const char* kRollback = "rolled_back_from";
 constexpr double kSecondsBetweenReports = 60;  // at least: a page takes a fraction of one
 
 // JSON has no NaN: a loss that is not finite is written as null.
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
+
+double number_of(const Json& line, const std::string& key) {
+  return line.contains(key) && line[key].is_number() ? line[key].get<double>() : NAN;
+}
+
+std::size_t index_of(SkipReason reason) { return static_cast<std::size_t>(reason); }
 
 std::optional<i64> step_of(const Json& line) {
   const auto at = line.is_object() ? line.find("step") : line.end();
@@ -30,8 +38,9 @@ bool is_beginning_of_a_line(std::string_view text) {
 
 }  // namespace
 
-RunLog::Kept RunLog::keep_lines(const std::string& text, i64 up_to_step) {
+RunLog::Kept RunLog::keep_lines(const std::string& text, const LogStart& start) {
   Kept kept;
+  i64 rollbacks = 0;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     const std::string line = text.substr(at, end - at);
@@ -41,40 +50,42 @@ RunLog::Kept RunLog::keep_lines(const std::string& text, i64 up_to_step) {
     const auto step = step_of(json);
     if (!step)
       ++kept.damaged;
-    else if (*step > up_to_step)
+    else if (*step > start.step || (json.contains(kRollback) && ++rollbacks > start.rollbacks))
       ++kept.later;
     else
       kept.lines += line + "\n";
-    if (step && *step <= up_to_step && json.contains("validation_loss")) last_evaluation_ = *step;
+    if (step && *step <= start.step && is_evaluation(json))
+      evaluations_[*step] = number_of(json, start.deciding_set + "_loss");
   }
   return kept;
 }
 
 // Lines that are dropped without being written again soon stay in a file of their own.
-std::string RunLog::open_metrics(const fs::path& metrics, i64 resumed_step) {
+std::string RunLog::open_metrics(const fs::path& metrics, const LogStart& start) {
   if (!fs::exists(metrics)) return "";
-  const Kept kept = keep_lines(read_file(metrics), resumed_step);
+  const Kept kept = keep_lines(read_file(metrics), start);
   if (kept.damaged > 0) {
     const fs::path aside = move_aside(metrics, "damaged");
     log_warning("{}: {} not of this program left out; the whole file is now {}", metrics.string(),
                 counted(kept.damaged, "line"), aside.string());
-  } else if (resumed_step == 0 && kept.later > 0) {
+  } else if (start.step == 0 && start.rollbacks == 0 && kept.later > 0) {
     log_info("the run begins at step 0; the metrics so far are now {}", move_aside(metrics, "old").string());
   }
   return kept.lines;
 }
 
-RunLog::RunLog(const fs::path& metrics, i64 resumed_step, i64 steps, i64 console_every)
+RunLog::RunLog(const fs::path& metrics, const LogStart& start, i64 steps, i64 console_every)
     : steps_(steps),
       console_every_(console_every),
-      first_step_(resumed_step),
-      line_step_(resumed_step),
+      first_step_(start.step),
+      line_step_(start.step),
+      deciding_set_(start.deciding_set),
       run_(metrics.parent_path()),
       events_(run_ / "events") {
-  write_file_atomically(metrics, open_metrics(metrics, resumed_step));
+  write_file_atomically(metrics, open_metrics(metrics, start));
   file_ = std::make_unique<OutputFile>(metrics, /*append=*/true);
   if (stderr_is_terminal())
-    bar_ = std::make_unique<Progress>("train", static_cast<double>(steps), " steps", static_cast<double>(resumed_step));
+    bar_ = std::make_unique<Progress>("train", static_cast<double>(steps), " steps", static_cast<double>(start.step));
 }
 
 // A full disk must not end a run: the line is lost, and the next one begins on a line of its own.
@@ -98,7 +109,9 @@ void RunLog::step(const StepRecord& r) {
          {"mfu", r.mfu},
          {"seconds", r.seconds},
          {"data_wait", r.data_wait},
-         {"applied", r.applied},
+         {"applied", r.skipped == SkipReason::none},
+         {"skipped", r.skipped == SkipReason::none ? Json(nullptr) : Json(names_of(r.skipped)[index_of(r.skipped)])},
+         {"grad_norm_limit", number(r.norm_limit)},
          {"input_gate_max", number(r.gates.input_max)},
          {"input_gate_min", number(r.gates.input_min)},
          {"forget_gate_max", number(r.gates.forget_max)},
@@ -106,7 +119,7 @@ void RunLog::step(const StepRecord& r) {
   const Scalar scalars[] = {{"loss/train", r.loss},
                             {"train/grad_norm", r.grad_norm},
                             {"train/lr", r.lr},
-                            {"train/skipped", r.applied ? 0.0 : 1.0},
+                            {"train/skipped", r.skipped == SkipReason::none ? 0.0 : 1.0},
                             {"speed/tokens_per_second", r.tokens_per_second},
                             {"speed/mfu", r.mfu},
                             {"speed/data_wait", r.data_wait},
@@ -128,19 +141,34 @@ void RunLog::step(const StepRecord& r) {
   line_timer_ = {};
 }
 
-void RunLog::evaluation(i64 step, double loss, i64 tokens) {
-  write({{"step", step},
-         {"validation_loss", number(loss)},
-         {"validation_perplexity", number(std::exp(loss))},
-         {"validation_tokens", tokens}});
-  log_info("step {:>6}/{}  validation loss {:.4f}  perplexity {:.2f}  ({} tokens)", step, steps_, loss, std::exp(loss),
-           tokens);
-  const Scalar scalars[] = {{"loss/validation", loss}, {"validation/perplexity", std::exp(loss)}};
+void RunLog::evaluation(i64 step, const std::vector<SetLoss>& losses) {
+  Json line{{"step", step}};
+  std::string told;
+  std::vector<std::string> tags;
+  std::vector<double> values;
+  evaluations_[step] = NAN;
+  for (const SetLoss& e : losses) {
+    line[e.set + "_loss"] = number(e.loss);
+    line[e.set + "_perplexity"] = number(std::exp(e.loss));
+    line[e.set + "_tokens"] = e.tokens;
+    told += fmt::format("{}{} loss {:.4f}  perplexity {:.2f}  ({} tokens)", told.empty() ? "" : ", ", e.set, e.loss,
+                        std::exp(e.loss), e.tokens);
+    tags.insert(tags.end(), {"loss/" + e.set, e.set + "/perplexity"});
+    values.insert(values.end(), {e.loss, std::exp(e.loss)});
+    if (e.set == deciding_set_) evaluations_[step] = e.loss;
+  }
+  write(line);
+  log_info("step {:>6}/{}  {}", step, steps_, told);
+  std::vector<Scalar> scalars;
+  for (std::size_t i = 0; i < tags.size(); ++i) scalars.push_back({tags[i].c_str(), values[i]});
   events_.add(step, scalars);
-  last_evaluation_ = step;
   if (since_report_.seconds() < kSecondsBetweenReports) return;
   write_run_report(run_);
   since_report_ = {};
+}
+
+void RunLog::rollback(i64 from, const SequenceRange& left_out) {
+  write({{"step", first_step_}, {kRollback, from}, {"left_out", {left_out.begin, left_out.end}}});
 }
 
 void RunLog::finish(const std::string& note) {

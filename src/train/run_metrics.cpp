@@ -46,15 +46,30 @@ StepMetrics step_of(const Json& line, i64 step, i64 tokens) {
           .applied = line.value("applied", Json(true)) != Json(false)};
 }
 
+constexpr std::string_view kLossOf = "_loss";
+
+void add_sets(RunMetrics& m, const Json& line, i64 step, i64 tokens) {
+  for (const auto& [key, unused] : line.items())
+    if (key.ends_with(kLossOf) && key != "validation_loss")
+      m.sets[key.substr(0, key.size() - kLossOf.size())].push_back(
+          {.step = step, .tokens = tokens, .loss = number(line, key.c_str())});
+}
+
 // Whether the line was one of a step or of an evaluation, in its order.
 bool add_line(RunMetrics& m, const Json& line, double& seconds) {
   if (!line.is_object()) return false;
   const auto step = whole(line, "step");
   if (!step) return false;
-  if (has_number_or_null(line, "validation_loss")) {
+  if (is_evaluation(line)) {
     const i64 tokens = m.steps.empty() ? 0 : m.steps.back().tokens;
+    add_sets(m, line, *step, tokens);
+    if (!has_number_or_null(line, "validation_loss")) return true;
     m.evaluations.push_back(
         {.step = *step, .tokens = tokens, .seconds = seconds, .loss = number(line, "validation_loss")});
+    return true;
+  }
+  if (const auto from = whole(line, "rolled_back_from")) {
+    m.rollbacks.push_back({.from = *from, .to = *step});
     return true;
   }
   const auto tokens = whole(line, "tokens");
@@ -65,6 +80,13 @@ bool add_line(RunMetrics& m, const Json& line, double& seconds) {
 }
 
 }  // namespace
+
+bool is_evaluation(const Json& line) {
+  if (!line.is_object() || line.contains("loss")) return false;
+  for (const auto& [key, unused] : line.items())
+    if (key.ends_with(kLossOf) && has_number_or_null(line, key.c_str())) return true;
+  return false;
+}
 
 RunMetrics RunMetrics::read(const fs::path& file) {
   RunMetrics m;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/file.h"
+#include "core/json.h"
 
 namespace xlstm {
 
@@ -24,9 +24,21 @@ struct EvaluationMetrics {
   double loss = 0;           // nats per token
 };
 
+// Of a set of eval.sets.
+struct SetMetrics {
+  i64 step = 0, tokens = 0;  // tokens: seen in training so far
+  double loss = 0;
+};
+
+struct RollbackMetrics {
+  i64 from = 0, to = 0;  // steps
+};
+
 struct RunMetrics {
   std::vector<StepMetrics> steps;  // ascending
   std::vector<EvaluationMetrics> evaluations;
+  std::map<std::string, std::vector<SetMetrics>> sets;  // by name
+  std::vector<RollbackMetrics> rollbacks;
   i64 damaged_lines = 0;  // half-written, or none of this program's: left out
 
   // UserError when there is no such file.
@@ -42,5 +54,8 @@ struct RunMetrics {
   std::optional<double> validation_at_seconds(double seconds) const;
   std::optional<double> validation_at_step(i64 step) const;
 };
+
+// Whether a line of metrics.jsonl is an evaluation: it has the loss of some set.
+bool is_evaluation(const Json& line);
 
 }  // namespace xlstm

@@ -204,23 +204,25 @@ std::string inspect(const fs::path& folder, const LoadTarget& target, const Comm
 }
 
 void read_target(const CheckpointReader& reader, const LoadTarget& target) {
-  if (target.pieces.empty()) {
+  if (!target.shared_out) {
     reader.read_params(target.params);
     if (target.with_optimizer) reader.read_optimizer(target.optimizer);
     return;
   }
-  const auto params = reader.match_params(target.params), optimizer = reader.match_optimizer(target.optimizer);
+  using Stored = std::vector<const StoredTensor*>;
+  const Stored params = reader.match_params(target.params);
+  const Stored optimizer = target.with_optimizer ? reader.match_optimizer(target.optimizer) : Stored{};
   for (const TensorPiece& p : target.pieces) {
     const StoredTensor& from = *(p.of == TensorPiece::Of::params ? params : optimizer)[p.tensor];
     from.file->read(p.values.data, *from.entry, p.begin * size_of(p.values.dtype), p.values.bytes());
   }
 }
 
-std::vector<fs::path> folders_of_rank_0(const fs::path& path, Communicator& ranks) {
+std::vector<fs::path> folders_of_rank_0(const fs::path& path, i64 up_to_step, Communicator& ranks) {
   std::string mine;
   ranks.together("list of checkpoints", [&] {
     if (ranks.first())
-      for (const fs::path& folder : list_checkpoints(path)) mine += folder.string() + '\n';
+      for (const fs::path& folder : list_checkpoints(path, up_to_step)) mine += folder.string() + '\n';
   });
   const std::string all = ranks.gather_texts("list of checkpoints", mine)[0];
   std::vector<fs::path> folders;
@@ -240,7 +242,7 @@ i64 write_checkpoint_together(const fs::path& folder, const CheckpointContent& c
 
 std::optional<LoadedCheckpoint> load_newest_together(const fs::path& path, const LoadTarget& target,
                                                      Communicator& ranks) {
-  const std::vector<fs::path> folders = folders_of_rank_0(path, ranks);
+  const std::vector<fs::path> folders = folders_of_rank_0(path, target.up_to_step, ranks);
   if (folders.empty()) return std::nullopt;
   LoadedCheckpoint loaded;
   for (const fs::path& folder : folders) {

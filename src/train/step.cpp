@@ -32,7 +32,7 @@ StepResult TrainStep::run(const StepInput& in) {
   const double inverse = scored > 0 ? 1.0 / static_cast<double>(scored) : 0;
   waiting([&] {
     upload_batch(ctx_, s_.batch, in.batch);
-    upload(ctx_, s_.scalars, s_.optimizer.scalars(in.lr, in.update, inverse).data());
+    upload(ctx_, s_.scalars, s_.optimizer.scalars(in.lr, in.update, inverse, in.norm_limit).data());
   });
 
   const auto compute = [&] {

@@ -1,6 +1,7 @@
 #pragma once
 // One update: gradients of the global batch, gathered slot by slot into a fixed tree of sums (docs/numerics.md), then
 // clipping and AdamW. Each rank has the slots of its part of the batch.
+#include <limits>
 #include <optional>
 
 #include "data/loader.h"
@@ -12,7 +13,7 @@ namespace xlstm {
 struct StepResult {
   double loss = 0;       // mean over the scored tokens, nats
   double grad_norm = 0;  // before clipping
-  bool applied = true;   // false: loss or gradient was not finite, and no weight has changed
+  bool applied = true;   // false: loss or gradient was not finite, or its norm too large: no weight has changed
 };
 
 i64 scored_tokens(const TokenBatch& batch);
@@ -20,8 +21,9 @@ i64 scored_tokens(const TokenBatch& batch);
 struct StepInput {
   const TokenBatch& batch;  // the sequences of one update, this rank's part
   double lr;
-  i64 update;                             // counts the updates applied so far, this one included
-  std::optional<i64> scored{};            // tokens of all ranks' parts; of one rank's they are counted here
+  i64 update;                   // counts the updates applied so far, this one included
+  std::optional<i64> scored{};  // tokens of all ranks' parts; of one rank's they are counted here
+  double norm_limit = std::numeric_limits<double>::infinity();  // of the gradient; a larger one is not applied
   std::function<void()> before_update{};  // the gradients are there, the weights are still those that made them
 };
 

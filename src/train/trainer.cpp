@@ -8,7 +8,6 @@
 #include "dist/rank_log.h"
 #include "model/flops.h"
 #include "train/agreement.h"
-#include "train/evaluate.h"
 #include "train/fit.h"
 #include "train/hardware.h"
 #include "train/replica_check.h"
@@ -35,13 +34,22 @@ Dataset open_dataset(const std::string& path, const char* key, const char* part,
   return data;
 }
 
-std::optional<Dataset> open_validation(const TrainConfig& cfg, const Dataset& train) {
-  if (cfg.data.validation.empty()) return std::nullopt;
-  Dataset data = open_dataset(cfg.data.validation, "data.validation", "validation", cfg);
+NamedSet open_set(const std::string& name, const std::string& folder, const std::string& key, const TrainConfig& cfg,
+                  const Dataset& train) {
+  Dataset data = open_dataset(folder, key.c_str(), "validation", cfg);
   if (data.tokenizer_sha256() != train.tokenizer_sha256())
-    throw user_error("data.validation: {} was built with tokenizer {:.12}, data.train with {:.12}; build both with one",
-                     cfg.data.validation, data.tokenizer_sha256(), train.tokenizer_sha256());
-  return data;
+    throw user_error("{}: {} was built with tokenizer {:.12}, data.train with {:.12}; build both with one", key, folder,
+                     data.tokenizer_sha256(), train.tokenizer_sha256());
+  return {name, std::move(data)};
+}
+
+std::vector<NamedSet> open_evaluation_sets(const TrainConfig& cfg, const Dataset& train) {
+  std::vector<NamedSet> sets;
+  if (!cfg.data.validation.empty())
+    sets.push_back(open_set("validation", cfg.data.validation, "data.validation", cfg, train));
+  for (const auto& [name, folder] : cfg.eval.sets)
+    sets.push_back(open_set(name, folder, "eval.sets." + name, cfg, train));
+  return sets;
 }
 
 std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine, Ranks ranks) {
@@ -68,10 +76,12 @@ TrainConfig agreed_config(Communicator& ranks, const TrainConfig& cfg) {
   return cfg;
 }
 
-void agree_on_data(Communicator& ranks, const Dataset& train, const std::optional<Dataset>& validation) {
+void agree_on_data(Communicator& ranks, const Dataset& train, const std::vector<NamedSet>& sets) {
   if (ranks.size() == 1) return;
-  agree(ranks,
-        {{"data.train", train.fingerprint()}, {"data.validation", validation ? validation->fingerprint() : "none"}});
+  Facts facts{{"data.train", train.fingerprint()}};
+  for (const NamedSet& set : sets)
+    facts[set.name == "validation" ? "data.validation" : "eval.sets." + set.name] = set.data.fingerprint();
+  agree(ranks, facts);
 }
 
 std::optional<RunDirectory> open_run_directory(Communicator& ranks, const fs::path& path, const TrainConfig& cfg) {
@@ -105,11 +115,11 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
       cfg_(agreed_config(ranks_, cfg)),
       train_data_(
           jointly(ranks_, "training data", [&] { return open_dataset(cfg_.data.train, "data.train", "train", cfg_); })),
-      validation_data_(jointly(ranks_, "validation data", [&] { return open_validation(cfg_, train_data_); })),
+      evaluation_sets_(jointly(ranks_, "validation data", [&] { return open_evaluation_sets(cfg_, train_data_); })),
       machine_(jointly(ranks_, "device", [&] { return Machine(cfg_.run, ranks_.local_rank()); })),
       sizes_(jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_here()); })),
       path_(run_dir),
-      dir_((agree_on_data(ranks_, train_data_, validation_data_), open_run_directory(ranks_, path_, cfg_))),
+      dir_((agree_on_data(ranks_, train_data_, evaluation_sets_), open_run_directory(ranks_, path_, cfg_))),
       gemm_peak_(sum_over_ranks(ranks_, measure_gemm_flops(machine_, 0.15))),
       arenas_(jointly(ranks_, "memory", [&] { return TrainArenas(sizes_, machine_.gpu()); })),
       ctx_(machine_.context(arenas_.scratch)),
@@ -130,7 +140,10 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
     dir_->keep_config(cfg_);
     dir_->add_environment(command_line, machine_.gpu(), ranks_);
     tell_start(resumed);
-    log_ = std::make_unique<RunLog>(dir_->metrics(), at_.step, std::max(cfg_.train.steps, at_.step), cfg_.log.every);
+    open_log();
+    if (cfg_.eval.prompts.empty()) return;
+    const ModelInUse model{state_.model, activation_type(cfg_.run, machine_.device()), machine_};
+    sampling_.emplace(cfg_, model, train_data_.tokenizer_path());
   });
 }
 
@@ -173,10 +186,14 @@ RunOutcome Trainer::run(std::optional<i64> stop_at) {
     const Meeting now = meet(damage);
     if (!now.signal.empty()) return stop(now.signal);
     if (now.damaged) data_ends(damage);
-    const StepRecord record = train_one(timer, waited, now.scored);
+    const StepRecord record = train_one(timer, waited, now);
     if (log_) log_->step(record);
 
-    if (at_.skipped_in_row > cfg_.guard.max_skips) return give_up();
+    if (record.skipped != SkipReason::none) {
+      if (const auto end = after_skip(record, now.scored)) return *end;
+      if (at_.step < record.step) continue;  // it has gone back
+    }
+    if (due(cfg_.checkpoint.every, at_.step)) count_checkpoint(at_.guard, at_.step);
     if (due(cfg_.eval.every, at_.step) && at_.step < cfg_.train.steps) evaluate();
     if (due(cfg_.checkpoint.every, at_.step) && at_.step < cfg_.train.steps) writer_.save(content());
     report_save();
@@ -198,14 +215,19 @@ std::string Trainer::next_batch() {
 Trainer::Meeting Trainer::meet(const std::string& damage) {
   struct Word {
     i64 scored, damaged, warnings;
+    double norm_limit;
     char signal[16];
   };
-  Word mine{damage.empty() ? scored_tokens(batch_) : 0, !damage.empty(), RankLog::waiting(), {}};
+  Word mine{damage.empty() ? scored_tokens(batch_) : 0,
+            !damage.empty(),
+            RankLog::waiting(),
+            norm_limit(cfg_.guard, at_.guard.norms),
+            {}};
   if (const char* signal = StopSignal::received()) std::strncpy(mine.signal, signal, sizeof mine.signal - 1);
   ranks_.at_step(at_.step + 1);
   std::vector<Word> all(static_cast<std::size_t>(ranks_.size()));
   ranks_.gather_bytes("beginning of the step", &mine, all.data(), sizeof mine);
-  Meeting meeting;
+  Meeting meeting{.norm_limit = all[0].norm_limit};  // hosts may have other mathematical libraries
   bool warnings = false;
   for (const Word& word : all) {
     meeting.scored += word.scored;
@@ -226,10 +248,11 @@ void Trainer::data_ends(const std::string& damage) {
   });
 }
 
-StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
+StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& now) {
   const double lr = learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps);
   ctx_.step = at_.step + 1;
-  StepInput in{.batch = batch_, .lr = lr, .update = at_.updates + 1, .scored = scored};
+  StepInput in{
+      .batch = batch_, .lr = lr, .update = at_.updates + 1, .scored = now.scored, .norm_limit = now.norm_limit};
   if (ranks_.size() > 1 && due(cfg_.parallel.check_interval, ctx_.step))
     in.before_update = [this] { compare_replicas(ctx_, state_, ranks_, ctx_.step); };
   state_.model.reset_gate_extremes(ctx_, state_.saved);
@@ -241,11 +264,10 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
   ++at_.step;
   at_.updates += result.applied;
   at_.next_sequence += cfg_.train.batch_size;
-  at_.skipped_in_row = result.applied ? 0 : at_.skipped_in_row + 1;
-  if (!result.applied && log_)
-    log_warning("step {}: loss {} or gradient norm {} is not finite; the update is skipped ({} in a row, {} allowed)",
-                at_.step, result.loss, result.grad_norm, at_.skipped_in_row, cfg_.guard.max_skips);
+  count_update(at_.guard, cfg_.guard, result.applied, result.grad_norm);
 
+  GateExtremes gates = GateExtremes::none();
+  for (const GateExtremes& block : block_gates()) gates.include(block);
   const double seconds = timer.seconds();
   profile_.add_step(seconds, waited);
   const double rate = static_cast<double>(cfg_.tokens_per_step()) / seconds;
@@ -258,55 +280,9 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, i64 scored) {
           .mfu = rate * flops_per_token_ / gemm_peak_,
           .seconds = seconds,
           .data_wait = waited,
-          .applied = result.applied,
-          .gates = gate_extremes()};
-}
-
-// Of all ranks.
-GateExtremes Trainer::gate_extremes() {
-  const GateExtremes mine = state_.model.gate_extremes(ctx_, state_.saved);
-  std::vector<GateExtremes> all(static_cast<std::size_t>(ranks_.size()));
-  ranks_.gather_bytes("gate extremes", &mine, all.data(), sizeof mine);
-  GateExtremes out = mine;
-  for (const GateExtremes& one : all) {
-    out.input_max = std::max(out.input_max, one.input_max), out.input_min = std::min(out.input_min, one.input_min);
-    out.forget_max = std::max(out.forget_max, one.forget_max),
-    out.forget_min = std::min(out.forget_min, one.forget_min);
-  }
-  return out;
-}
-
-// False when a signal ended it. The same on all ranks, as everything that they do next depends on it.
-bool Trainer::evaluate() {
-  if (!validation_data_) return true;
-  step_.settle();
-  const ForwardPass pass{ctx_, state_.model, state_.saved, state_.batch.sequences(0, cfg_.train.micro_batch_size),
-                         state_.losses};
-  try {
-    const auto e = xlstm::evaluate(pass, *validation_data_,
-                                   {.windows = cfg_.eval.batches * cfg_.train.micro_batch_size,
-                                    .stop = [] { return StopSignal::received() != nullptr; },
-                                    .ranks = &ranks_});
-    if (gemm_algorithms_) gemm_algorithms_->keep();
-    if (e && log_) log_->evaluation(at_.step, e->loss, e->tokens);
-    return e.has_value();
-  } catch (const UserError& e) {
-    if (log_) log_error("step {}: no validation loss: {}; training goes on", at_.step, e.what());
-    return true;
-  }
-}
-
-// A signal may have ended the one of this step.
-void Trainer::make_up_for_evaluation() {
-  if (!evaluated()) evaluate();
-}
-
-// As rank 0, who has the log, knows.
-bool Trainer::evaluated() const {
-  const char mine = log_ && log_->has_evaluation(at_.step) ? 1 : 0;
-  std::vector<char> all(static_cast<std::size_t>(ranks_.size()));
-  ranks_.gather_bytes("evaluation", &mine, all.data(), 1);
-  return all[0] != 0;
+          .skipped = reason_of_skip(result.applied, result.loss, result.grad_norm),
+          .norm_limit = now.norm_limit,
+          .gates = gates};
 }
 
 void Trainer::end_log(const std::string& note) {
@@ -319,17 +295,6 @@ RunOutcome Trainer::stop(const std::string& why) {
   return RunOutcome::stopped;
 }
 
-// Nothing is saved: the newest checkpoint is from before, or from within, the bad stretch.
-RunOutcome Trainer::give_up() {
-  step_.settle();
-  writer_.wait();
-  end_log(
-      fmt::format("stopped at step {}: {} updates in a row had no finite loss and gradient; lower optimizer.lr, or "
-                  "look at the data",
-                  at_.step, at_.skipped_in_row));
-  return RunOutcome::diverged;
-}
-
 RunOutcome Trainer::finish() {
   save_for_good();
   if (!evaluate()) {
@@ -338,6 +303,7 @@ RunOutcome Trainer::finish() {
                         signal ? signal : "a signal", at_.step));
     return RunOutcome::stopped;
   }
+  if (const auto best = best_checkpoint()) mark_best(path_ / "checkpoints", *best);
   end_log(fmt::format("done: {} steps; checkpoint in {}", at_.step, (path_ / "checkpoints").string()));
   return RunOutcome::finished;
 }

@@ -6,12 +6,15 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "train/anomaly.h"
 #include "train/checkpoint_writer.h"
+#include "train/guard.h"
 #include "train/kept_algorithms.h"
 #include "train/machine.h"
 #include "train/memory.h"
 #include "train/run_directory.h"
 #include "train/run_log.h"
+#include "train/samples.h"
 #include "train/step.h"
 #include "train/step_profile.h"
 #include "train/stop_signal.h"
@@ -22,10 +25,16 @@ enum class RunOutcome { finished, stopped, diverged };  // exit codes 0, 75, 3
 
 // What must survive a restart besides tensors. Everything in it is in every checkpoint.
 struct Progression {
-  i64 step = 0;            // updates asked for so far
-  i64 updates = 0;         // updates applied: AdamW's t
-  i64 skipped_in_row = 0;  // the guard's state
-  i64 next_sequence = 0;   // the loader's whole state
+  i64 step = 0;           // updates asked for so far
+  i64 updates = 0;        // updates applied: AdamW's t
+  i64 next_sequence = 0;  // the loader's whole state
+  GuardState guard{};
+};
+
+// A set to evaluate on: "validation", or a name of eval.sets.
+struct NamedSet {
+  std::string name;
+  Dataset data;
 };
 
 class Trainer {
@@ -48,16 +57,28 @@ class Trainer {
     i64 scored = 0;        // tokens of all parts of the batch
     std::string signal;    // that one of them has received, or ""
     bool damaged = false;  // one of them cannot read its part
+    double norm_limit = 0;
   };
 
   std::string resume();
-  LoadTarget target(const HostTwins& params, const HostTwins& moments, const HostTwins& pieces);
+  std::optional<LoadedCheckpoint> load(i64 up_to_step);
   void check_resumed(const Json& state) const;
   CheckpointContent content() const;
   std::string next_batch();
   Meeting meet(const std::string& damage);
-  GateExtremes gate_extremes();
-  StepRecord train_one(const Timer& timer, double waited, i64 scored);
+  std::vector<GateExtremes> block_gates();
+  Anomaly evidence(const StepRecord& record, i64 scored);
+  void write_evidence(const Anomaly& anomaly);
+  void write_weights_of(const Anomaly& anomaly);
+  RunOutcome give_up();
+  StepRecord train_one(const Timer& timer, double waited, const Meeting& now);
+  void keep_evidence(const StepRecord& record, i64 scored);
+  std::optional<RunOutcome> after_skip(const StepRecord& record, i64 scored);
+  void roll_back();
+  std::string go_back_to(i64 good_step);
+  std::vector<i64> pinned() const;
+  void open_log();
+  std::optional<i64> best_checkpoint() const;
   void data_ends(const std::string& damage);
   bool evaluate();
   void make_up_for_evaluation();
@@ -67,7 +88,6 @@ class Trainer {
   void tell_start(const std::string& resumed);
   void end_log(const std::string& note);
   RunOutcome stop(const std::string& why);
-  RunOutcome give_up();
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
   Ranks ranks_here() const { return {ranks_.rank(), ranks_.size()}; }
@@ -77,7 +97,7 @@ class Trainer {
   Communicator& ranks_;
   TrainConfig cfg_;
   Dataset train_data_;
-  std::optional<Dataset> validation_data_;
+  std::vector<NamedSet> evaluation_sets_;  // the first of them decides which checkpoint is best
   Machine machine_;
   std::vector<ArenaSize> sizes_;
   fs::path path_;
@@ -91,7 +111,9 @@ class Trainer {
   CheckpointWriter writer_;
   Progression at_;
   std::unique_ptr<Loader> loader_;
-  std::unique_ptr<RunLog> log_;  // rank 0's
+  std::unique_ptr<RunLog> log_;       // rank 0's
+  std::optional<Sampling> sampling_;  // rank 0's, with eval.prompts
+  std::optional<SampleLog> sample_log_;
   double flops_per_token_;
   TokenBatch batch_;
   std::optional<KeptAlgorithms> gemm_algorithms_;

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "core/text.h"
+#include "train/load_state.h"
 #include "train/trainer.h"
 
 namespace xlstm {
@@ -13,47 +14,30 @@ std::string steps_of(const std::string& config) {
   return ConfigTree::from_text(config, "config").values["train.steps"].text;
 }
 
-std::vector<NamedTensor> as_named(const std::vector<TensorPiece>& pieces) {
-  std::vector<NamedTensor> out;
-  out.reserve(pieces.size());
-  for (const TensorPiece& p : pieces) out.push_back({"piece", p.values});
-  return out;
-}
-
 }  // namespace
 
-// Each rank reads what it has to have: all of it, or, where the moments are shared out, its pieces.
-LoadTarget Trainer::target(const HostTwins& params, const HostTwins& moments, const HostTwins& pieces) {
-  LoadTarget target{.params = params.host(), .optimizer = moments.host(), .check_state = [this](const Json& state) {
-                      check_resumed(state);
-                    }};
-  if (!state_.sharded) return target;
-  target.pieces = state_.pieces();
-  for (std::size_t i = 0; i < target.pieces.size(); ++i) target.pieces[i].values = pieces.host()[i].value;
-  return target;
+// The newest checkpoint up to that step; none when there is none.
+std::optional<LoadedCheckpoint> Trainer::load(i64 up_to_step) {
+  const StateMemory memory{ctx_, state_, step_, arenas_.snapshot, ranks_};  // nothing is being saved meanwhile
+  auto loaded =
+      load_state(memory, path_ / "checkpoints",
+                 {.up_to_step = up_to_step, .check_state = [this](const Json& state) { check_resumed(state); }});
+  if (!loaded) return loaded;
+  const fs::path file = loaded->folder / "state.json";
+  at_ = {.step = loaded->step,
+         .updates = json_field<i64>(loaded->state, "updates", file),
+         .next_sequence = json_field<i64>(loaded->state, "next_sequence", file),
+         .guard = GuardState::read(loaded->state, file, loaded->step)};
+  return loaded;
 }
 
 // What there is to tell: "" for a run that begins.
 std::string Trainer::resume() {
-  Arena staging = arenas_.snapshot, nowhere = Arena::measuring("names");  // nothing is being saved yet
-  const bool sharded = state_.sharded;
-  const HostTwins params(state_.named_params(), sharded ? nowhere : staging),
-      moments(state_.named_moments(), sharded ? nowhere : staging),
-      pieces(sharded ? as_named(state_.pieces()) : std::vector<NamedTensor>{}, staging);
-  const auto loaded = load_newest_checkpoint(path_ / "checkpoints", target(params, moments, pieces), &ranks_);
+  const auto loaded = load(std::numeric_limits<i64>::max());
   if (!loaded) {
     state_.initialise(ctx_, static_cast<std::uint64_t>(cfg_.run.seed));
     return "";
   }
-  for (const HostTwins* twins : {&params, &moments, &pieces})
-    if (twins == &pieces || !sharded) twins->upload(ctx_);
-  state_.round_parameters(ctx_);
-  step_.share_weights();
-  const fs::path file = loaded->folder / "state.json";
-  at_ = {.step = loaded->step,
-         .updates = json_field<i64>(loaded->state, "updates", file),
-         .skipped_in_row = json_field<i64>(loaded->state, "skipped_in_row", file),
-         .next_sequence = json_field<i64>(loaded->state, "next_sequence", file)};
   std::string note = fmt::format("resumed from {} at step {}", loaded->folder.string(), at_.step);
   const std::string steps = steps_of(loaded->state.value("config", "")), now = steps_of(write_config(cfg_));
   if (steps != now) note += fmt::format("; train.steps was {}, is {}, and the schedule changes with it", steps, now);
@@ -73,17 +57,27 @@ void Trainer::check_resumed(const Json& state) const {
 
 CheckpointContent Trainer::content() const {
   const Json fingerprints{{"data", train_data_.fingerprint()}, {"tokenizer", train_data_.tokenizer_sha256()}};
-  const Json state{{"updates", at_.updates},
-                   {"skipped_in_row", at_.skipped_in_row},
-                   {"next_sequence", at_.next_sequence},
-                   {"tokens", at_.step * cfg_.tokens_per_step()},
-                   {"config", write_config(cfg_)},
-                   {"fingerprints", fingerprints}};
+  Json state{{"updates", at_.updates},
+             {"next_sequence", at_.next_sequence},
+             {"tokens", at_.step * cfg_.tokens_per_step()},
+             {"config", write_config(cfg_)},
+             {"fingerprints", fingerprints}};
+  at_.guard.write(state);
   return {.step = at_.step,
           .params = state_.named_params(),
           .optimizer = state_.named_moments(),
           .state = state,
-          .pieces = ranks_.size() > 1 ? state_.pieces() : std::vector<TensorPiece>{}};
+          .pieces = ranks_.size() > 1 ? state_.pieces() : std::vector<TensorPiece>{},
+          .best = best_checkpoint(),
+          .pinned = pinned()};
+}
+
+// What a roll-back would go to, and what BEST names.
+std::vector<i64> Trainer::pinned() const {
+  std::vector<i64> steps;
+  if (cfg_.guard.action == GuardAction::rollback) steps.push_back(at_.guard.good_step);
+  if (const auto best = best_checkpoint()) steps.push_back(*best);
+  return steps;
 }
 
 // The last save of a process. A full disk gets ten minutes to be emptied; a second signal ends the wait.

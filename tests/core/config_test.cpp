@@ -144,5 +144,47 @@ TEST(Config, MutatedFilesNeverCrash) {
   EXPECT_GT(refused, 1000);
 }
 
+// Keys that the user names, and lists.
+struct Many {
+  std::map<std::string, std::string> sets;
+  std::vector<std::string> prompts;
+};
+void visit(auto& v, Many& c) {
+  v("sets", c.sets);
+  v("prompts", c.prompts);
+}
+
+TEST(Config, NamesAndLists) {
+  const auto read_many = [](const std::string& text, const std::vector<std::string>& assignments = {}) {
+    ConfigTree tree = ConfigTree::from_text(text, "f.yaml");
+    for (const std::string& a : assignments) tree.set(a);
+    return read_config<Many>(tree);
+  };
+  const Many c =
+      read_many("sets: {code: a/b, wiki: c}\nprompts: [\"one: 1\", two]\n", {"sets.more=d", "prompts.2=three"});
+  EXPECT_EQ(c.sets, (std::map<std::string, std::string>{{"code", "a/b"}, {"more", "d"}, {"wiki", "c"}}));
+  EXPECT_EQ(c.prompts, (std::vector<std::string>{"one: 1", "two", "three"}));
+  const Many back = read_many(write_config(c));
+  EXPECT_EQ(back.sets, c.sets);
+  EXPECT_EQ(back.prompts, c.prompts);
+  EXPECT_EQ(write_config(Many()), "");
+  EXPECT_TRUE(read_many("prompts: []\n").prompts.empty());
+  ConfigTree tree = ConfigTree::from_text("prompts: [a, b, c]\n", "f.yaml");
+  tree.overlay(ConfigTree::from_text("prompts: [d]\n", "g.yaml"));
+  EXPECT_EQ(read_config<Many>(tree).prompts, (std::vector<std::string>{"d"}));
+  const auto refused = [&](const std::string& text) {
+    try {
+      read_many(text);
+    } catch (const UserError& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(refused("sets: x\n"), HasSubstr("a section of names is expected"));
+  EXPECT_THAT(refused("prompts: x\n"), HasSubstr("a list is expected"));
+  EXPECT_THAT(refused("prompts: {0: a, 2: b}\n"), HasSubstr("unknown key 'prompts.2'"));
+  EXPECT_THAT(refused("prompts: [a, [b]]\n"), HasSubstr("f.yaml:1: unknown key 'prompts.1'"));
+}
+
 }  // namespace
 }  // namespace xlstm

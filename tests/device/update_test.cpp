@@ -64,7 +64,9 @@ TEST(EmulatedUpdate, AlignmentChangesNoBit) {
 TEST(EmulatedUpdate, ClipSeesWhatIsNotFinite) {
   TestDevice device;
   for (const double bad : {std::nan(""), HUGE_VAL, 2.0}) {
-    const Tensor scalars = device.put(std::vector<double>(kUpdateScalars, 0.25));
+    std::vector<double> before(kUpdateScalars, 0.25);
+    before[static_cast<int>(UpdateScalar::norm_limit)] = HUGE_VAL;
+    const Tensor scalars = device.put(before);
     const Tensor losses = device.put(std::vector<double>{1, 2, 3}, 3);
     std::vector<double> squares(300, 1);
     squares[271] = bad;
@@ -75,6 +77,18 @@ TEST(EmulatedUpdate, ClipSeesWhatIsNotFinite) {
     if (std::isfinite(bad)) {
       EXPECT_DOUBLE_EQ(s[static_cast<int>(UpdateScalar::grad_scale)], 1 / std::sqrt(301));
     }
+  }
+}
+
+TEST(EmulatedUpdate, ClipObeysTheLimitOfTheNorm) {
+  TestDevice device;
+  const double norm = std::sqrt(300.0);
+  for (const double limit : {norm, std::nextafter(norm, 0.0)}) {
+    std::vector<double> before(kUpdateScalars, 0.25);
+    before[static_cast<int>(UpdateScalar::norm_limit)] = limit;
+    const Tensor scalars = device.put(before), losses = device.put(std::vector<double>{1, 2, 3}, 3);
+    ops::clip(device.ctx, scalars, losses, device.put(std::vector<double>(300, 1), 300), /*limit=*/1);
+    EXPECT_EQ(device.get<double>(scalars)[static_cast<int>(UpdateScalar::applied)], limit == norm ? 1 : 0);
   }
 }
 

@@ -360,7 +360,9 @@ TEST(OpTable, Clip) {
     check_op({.shapes = {{1, 1}, {3, 7}, {8, 3000}},  // micro-batches, blocks
               .tensors =
                   [](Shape s) {
-                    return Tensors{inout("scalars", 1, kUpdateScalars).in_f64(), input("losses", s[0], 1).in_f64(),
+                    // norms are up to 50: norm_limit lies on either side
+                    return Tensors{inout("scalars", 1, kUpdateScalars).scaled(100).in_f64(),
+                                   input("losses", s[0], 1).in_f64(),
                                    input("squares", s[1], 1).made_positive().in_f64()};
                   },
               .forward = [=](Context& ctx, Io& t) { ops::clip(ctx, t["scalars"], t["losses"], t["squares"], limit); },

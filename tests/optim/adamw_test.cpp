@@ -11,6 +11,8 @@
 namespace xlstm {
 namespace {
 
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
 struct Rig {
   Buffer memory{1 << 20};
   Arena values{"v", memory.data(), 1 << 16}, grads{"g", memory.data() + (1 << 16), 1 << 16},
@@ -66,15 +68,15 @@ TEST(AdamW, AnUpdateThatIsNotAppliedChangesNothing) {
   EXPECT_LT(w.value.row<float>()[0], 1);
 }
 
-// What is not finite is not applied, wherever it comes from; a clip of 0 is none.
-TEST(Clip, FiniteOrNotApplied) {
-  constexpr double kInf = std::numeric_limits<double>::infinity();
+// What is not finite, or of a norm beyond its limit, is not applied, wherever it comes from; a clip of 0 is none.
+TEST(Clip, FiniteAndWithinTheLimitOrNotApplied) {
   Rig rig;
   const Tensor losses = rig.state.alloc("losses", DType::f64, 2, 1), squares = rig.state.alloc("s", DType::f64, 2, 1);
-  const auto clip = [&](double loss, double square, double limit) {
+  const auto clip = [&](double loss, double square, double limit, double norm_limit = kInf) {
     *losses.row<double>(0) = loss, *losses.row<double>(1) = 1;
     *squares.row<double>(0) = square, *squares.row<double>(1) = 9;
     rig.scalar(UpdateScalar::inverse_tokens) = 0.5;
+    rig.scalar(UpdateScalar::norm_limit) = norm_limit;
     ops::clip(rig.ctx, rig.scalars, losses, squares, limit);
     return rig.scalar(UpdateScalar::applied) != 0;
   };
@@ -90,6 +92,8 @@ TEST(Clip, FiniteOrNotApplied) {
   EXPECT_FALSE(clip(std::nan(""), 16, 1));
   EXPECT_FALSE(clip(3, kInf, 1));
   EXPECT_FALSE(clip(3, std::nan(""), 1));
+  EXPECT_TRUE(clip(3, 16, 1, 5));
+  EXPECT_FALSE(clip(3, 16, 1, std::nextafter(5, 0)));
 }
 
 }  // namespace

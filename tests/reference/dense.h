@@ -136,7 +136,7 @@ void clip(Matrix<S>& scalars, const Matrix<S>& loss_sums, const Matrix<S>& squar
   for (const S& x : square_sums.values) at(UpdateScalar::grad_norm) += x;
   const S norm = at(UpdateScalar::grad_norm) = std::sqrt(at(UpdateScalar::grad_norm));
   at(UpdateScalar::grad_scale) = limit > 0 && std::real(norm) > limit ? S(limit) / norm : S(1);
-  at(UpdateScalar::applied) = S(1);
+  at(UpdateScalar::applied) = S(std::real(norm) <= std::real(at(UpdateScalar::norm_limit)) ? 1 : 0);
 }
 
 template <class S>

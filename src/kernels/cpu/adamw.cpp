@@ -31,7 +31,7 @@ void clip(Context&, Tensor scalars, Tensor loss_sums, Tensor square_sums, double
   const double loss = s[UpdateScalar::loss] = total(loss_sums) * s[UpdateScalar::inverse_tokens];
   const double norm = s[UpdateScalar::grad_norm] = std::sqrt(total(square_sums));
   s[UpdateScalar::grad_scale] = limit > 0 ? limit / std::max(limit, norm) : 1;
-  s[UpdateScalar::applied] = std::isfinite(loss) && std::isfinite(norm);
+  s[UpdateScalar::applied] = std::isfinite(loss) && std::isfinite(norm) && norm <= s[UpdateScalar::norm_limit];
 }
 
 void adamw(Context&, Tensor w, Tensor rounded, Tensor m, Tensor v, Tensor g, Tensor scalars, AdamWConstants c) {

@@ -41,7 +41,9 @@ clip_scalars(const Clip c) {
   global_store(c.scalars + index_of(UpdateScalar::loss), loss);
   global_store(c.scalars + index_of(UpdateScalar::grad_norm), norm);
   global_store(c.scalars + index_of(UpdateScalar::grad_scale), c.limit > 0 ? c.limit / larger : 1.0);
-  global_store(c.scalars + index_of(UpdateScalar::applied), finite(loss) && finite(norm) ? 1.0 : 0.0);
+  const bool applied =
+      finite(loss) && finite(norm) && norm <= global_load(c.scalars + index_of(UpdateScalar::norm_limit));
+  global_store(c.scalars + index_of(UpdateScalar::applied), applied ? 1.0 : 0.0);
 }
 
 struct Update {
