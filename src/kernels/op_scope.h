@@ -27,8 +27,8 @@ class OpScope {
   }
 
   // With check_ops: waits, and throws Error naming the first value that is not finite, of all that the op writes and
-  // reads. A forget gate's logarithm and a maximum may be -inf; workspaces, which stand behind a CellShape, hold
-  // anything.
+  // reads. A forget gate's logarithm and a maximum may be -inf, the numbers of an update (f64) inf; workspaces, which
+  // stand behind a CellShape, hold anything.
   template <class... Args>
   void check_values(const Args&... args) const {
     if (!ctx_.check_ops) return;
