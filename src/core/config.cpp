@@ -183,7 +183,7 @@ void ReadFields::refuse_unknown() const {
   };
   for (const auto& [key, where] : tree_.sections) {
     if (!is_known(key)) config_detail::refuse_key(key, where, known_);
-    const auto is_of_list = [&](const std::string& k) { return k == key + ".0"; };
+    const auto is_of_list = [element = key + ".0"](const std::string& k) { return k == element; };
     if (tree_.lists.contains(key) && std::none_of(known_.begin(), known_.end(), is_of_list))
       throw user_error("{}: '{}' is a list; a single value or a section is expected", where, key);
     if (has_children(key)) continue;
