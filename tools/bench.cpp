@@ -50,7 +50,6 @@ struct StepOptions {
 }  // namespace
 
 StepTimes time_steps(const TrainConfig& cfg, const Machine& machine, i64 steps, i64 warmup) {
-  check_precision(cfg.run, machine.device());
   if (machine.gpu() && cfg.run.gemm_algorithms == GemmAlgorithms::timed) machine.gpu()->time_products(/*kept=*/"");
   const auto sizes = measure_training(cfg, machine.device(), machine.gpu());
   TrainArenas arenas(sizes, machine.gpu(), /*pin=*/false);  // nothing is saved here

@@ -88,8 +88,7 @@ DType BenchMachineOptions::type(const Machine& machine) const {
   RunConfig run;
   const bool bf16 = precision.empty() ? machine.gpu() != nullptr : precision == "bf16";
   run.precision = bf16 ? Precision::bf16 : Precision::f32;
-  check_precision(run, machine.device());
-  return activation_type(run, machine.device());
+  return activation_type(run);
 }
 
 }  // namespace xlstm

@@ -101,7 +101,6 @@ void print_plan(const Options& o) {
   const TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(cfg.run.threads));
   const Target t = find_target(o, cfg);
-  check_precision(cfg.run, t.device);
   const std::vector<MemoryRow> memory = memory_rows(cfg, t);
   const std::vector<ArenaSize> sizes = measure_training(cfg, t.device, t.machine ? t.machine->gpu() : nullptr);
   const StepEstimate estimate = estimate_step(cfg, t.device, t.machine ? t.machine->gpu() : nullptr);

@@ -17,7 +17,7 @@ class LoadedModel {
   LoadedModel& operator=(const LoadedModel&) = delete;
 
   const Machine& machine() const { return machine_; }
-  DType activation_type() const { return xlstm::activation_type(cfg_.run, machine_.device()); }
+  DType activation_type() const { return xlstm::activation_type(cfg_.run); }
   const TrainConfig& config() const { return cfg_; }
   const LanguageModel& model() const { return *model_; }
   i64 step() const { return step_; }

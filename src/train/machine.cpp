@@ -27,14 +27,7 @@ std::unique_ptr<Gpu> open(DeviceChoice choice, int ordinal) {
 
 }  // namespace
 
-DType activation_type(const RunConfig& run, Device device) {
-  return run.precision == Precision::bf16 && device == Device::cuda ? DType::bf16 : DType::f32;
-}
-
-void check_precision(const RunConfig& run, Device device) {
-  if (run.precision == Precision::bf16 && device == Device::cpu)
-    throw user_error("run.precision: bf16 is not available on the CPU; use f32");
-}
+DType activation_type(const RunConfig& run) { return run.precision == Precision::bf16 ? DType::bf16 : DType::f32; }
 
 Machine::Machine(const RunConfig& run, int ordinal)
     : gpu_(open(run.device, ordinal)), cell_kernel_(run.cell_kernel), check_ops_(run.check == Check::full) {}

@@ -31,8 +31,7 @@ class Machine {
 };
 
 // Of activations and products. A run in bf16 is looked at in f32 where there is no bf16.
-DType activation_type(const RunConfig& run, Device device);
-void check_precision(const RunConfig& run, Device device);  // UserError where a run cannot be trained as it says
+DType activation_type(const RunConfig& run);
 
 // Nothing if run.device asks for a GPU and there is none: plans are made without it, too.
 std::optional<Machine> machine_if_there(const RunConfig& run);

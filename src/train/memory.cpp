@@ -74,15 +74,13 @@ namespace {
 
 bool shares_optimizer(const TrainConfig& cfg, Ranks ranks) { return ranks.size > 1 && cfg.parallel.shard_optimizer; }
 
-bool rounds(const TrainConfig& cfg, Device device) { return activation_type(cfg.run, device) == DType::bf16; }
+bool rounds(const TrainConfig& cfg) { return activation_type(cfg.run) == DType::bf16; }
 
 }  // namespace
 
 TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks)
-    : params(
-          arenas.parameters, arenas.gradients, DType::f32,
-          rounds(cfg, arenas.parameters.device()) ? &arenas.rounded : nullptr,
-          rounds(cfg, arenas.parameters.device()) && shares_optimizer(cfg, ranks) ? Masters::elsewhere : Masters::here),
+    : params(arenas.parameters, arenas.gradients, DType::f32, rounds(cfg) ? &arenas.rounded : nullptr,
+             rounds(cfg) && shares_optimizer(cfg, ranks) ? Masters::elsewhere : Masters::here),
       model(params, cfg.model),
       shards(params.flat_size(), model.part_begins, kSumBlock, ranks),
       sharded(shares_optimizer(cfg, ranks)),
@@ -92,8 +90,8 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks)
       optimizer(cfg.optimizer, params, optimizer_parts(), arenas.optimizer, own_masters),
       all_gradients(params.flat_grads()),
       slot_partials(plan_slots(arenas.slots, cfg)),
-      saved(model.plan(arenas.activations, arenas.recompute, cfg.train.recompute,
-                       activation_type(cfg.run, arenas.parameters.device()), cfg.micro_batch_rows())) {
+      saved(model.plan(arenas.activations, arenas.recompute, cfg.train.recompute, activation_type(cfg.run),
+                       cfg.micro_batch_rows())) {
   const i64 sequences = cfg.train.batch_size / ranks.size, rows = sequences * cfg.train.context_length;
   if (ranks.size > 1 && cfg.parallel.reduction == Reduction::exact)
     for (Tensor& r : received) r = arenas.exchange.alloc("received", DType::f32, 1, shards.largest_received());

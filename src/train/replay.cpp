@@ -125,7 +125,6 @@ class Rig {
 
  private:
   std::vector<ArenaSize> plan() const {
-    check_precision(cfg_.run, machine_.device());
     return plan_within(cfg_, machine_.device(), AvailableMemory::of(machine_), machine_.gpu(), here());
   }
 

@@ -53,7 +53,6 @@ std::vector<NamedSet> open_evaluation_sets(const TrainConfig& cfg, const Dataset
 }
 
 std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine, Ranks ranks) {
-  check_precision(cfg.run, machine.device());
   return plan_within(cfg, machine.device(), AvailableMemory::of(machine), machine.gpu(), ranks);
 }
 
@@ -142,7 +141,7 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
     tell_start(resumed);
     open_log();
     if (cfg_.eval.prompts.empty()) return;
-    const ModelInUse model{state_.model, activation_type(cfg_.run, machine_.device()), machine_};
+    const ModelInUse model{state_.model, activation_type(cfg_.run), machine_};
     sampling_.emplace(cfg_, model, train_data_.tokenizer_path());
   });
 }

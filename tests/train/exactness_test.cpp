@@ -4,11 +4,11 @@
 namespace xlstm {
 namespace {
 
-class Exactness : public testing::TestWithParam<InputGate> {
+class Exactness : public testing::TestWithParam<std::tuple<InputGate, Precision>> {
  protected:
   TrainConfig config() const {
     TrainConfig cfg = tiny_run();
-    cfg.model.mixer.input_gate = GetParam();
+    std::tie(cfg.model.mixer.input_gate, cfg.run.precision) = GetParam();
     return cfg;
   }
   // The weights and losses of an uninterrupted run.
@@ -59,8 +59,14 @@ TEST_P(Exactness, Resume) {
   EXPECT_EQ(metric(stopped.path(), "validation_loss"), metric(reference.path(), "validation_loss"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Gates, Exactness, testing::Values(InputGate::exp, InputGate::sigmoid),
-                         [](const auto& p) { return names_of(InputGate{})[static_cast<std::size_t>(p.param)]; });
+INSTANTIATE_TEST_SUITE_P(Runs, Exactness,
+                         testing::Combine(testing::Values(InputGate::exp, InputGate::sigmoid),
+                                          testing::Values(Precision::f32, Precision::bf16)),
+                         [](const auto& p) {
+                           const auto gate = static_cast<std::size_t>(std::get<InputGate>(p.param));
+                           const auto precision = static_cast<std::size_t>(std::get<Precision>(p.param));
+                           return std::string(names_of(InputGate{})[gate]) + "_" + names_of(Precision{})[precision];
+                         });
 
 // The gradients of a step are the fixed tree ((s0 + s1) + (s2 + s3)) of the slots' own gradients, to the bit.
 TEST(ReductionSlots, AreSummedInAFixedTree) {
@@ -96,9 +102,13 @@ TEST(ReductionSlots, AreSummedInAFixedTree) {
 }
 
 TEST(Memory, PlannedIsAllocatedIsUsed) {
-  for (const Recompute policy : {Recompute::none, Recompute::cheap, Recompute::block}) {
+  for (const auto& [policy, precision] : {std::pair{Recompute::none, Precision::f32},
+                                          {Recompute::cheap, Precision::f32},
+                                          {Recompute::block, Precision::f32},
+                                          {Recompute::cheap, Precision::bf16}}) {
     TrainConfig cfg = tiny_run();
     cfg.train.recompute = policy;
+    cfg.run.precision = precision;
     cfg.resolve();
     const std::vector<ArenaSize> planned = measure_training(cfg, Device::cpu);
     TrainArenas arenas(planned, nullptr);
