@@ -71,7 +71,7 @@ TEST(OpTable, SoftCap) {
 
 // f32_result: of bf16, too
 OpCase matmul_case(MatmulFlags flags, bool f32_result = false) {
-  return {.shapes = {{1, 1, 1}, {3, 7, 5}, {64, 5, 33}, {2, 17, 1025}, {5, 33, 64}},  // M, N, K
+  return {.shapes = {{1, 1, 1}, {3, 7, 5}, {64, 5, 33}, {2, 17, 1025}, {4, 70, 20}, {5, 33, 64}},  // M, N, K
           .large = {{300, 530, 70}, {130, 40, 1100}},
           .tensors =
               [=](Shape s) {

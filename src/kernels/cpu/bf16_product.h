@@ -116,6 +116,21 @@ inline void multiply_blocks(const float* left, bool transposed, const float* rig
     }
 }
 
+// Few rows by rows, as in generation: the right operand is read once, from where it lies. out[i] are the sums of
+// row i with row j of b.
+constexpr i64 kFewRows = 4;
+
+template <i64 kRows>
+void multiply_few_rows(const Bf16Operand& a, const Bf16Operand& b, i64 terms, i64 j, float (&out)[kFewRows]) {
+  Vec<float> sums[kRows];
+  for (auto& sum : sums) sum = Vec<float>(0.0f);
+  for_lanes<float>(terms, [&](i64 k, i64 n) {
+    const Vec<float> right = load(b.data + j * b.stride + k, n);
+    for (i64 i = 0; i < kRows; ++i) sums[i] += load(a.data + i * a.stride + k, n) * right;
+  });
+  for (i64 i = 0; i < kRows; ++i) out[i] = sums[i].sum();
+}
+
 // Tile (rows at m, cols at n) of the product, at most kTileRows x kColumns: finish(sums, ld) gets it where it is not
 // summed up in `out`, which is then null. `accumulate`: out += .
 template <class F>

@@ -93,9 +93,29 @@ void store_sums(const float* sums, i64 ld, Tensor c, Tensor z, bool accumulate, 
   });
 }
 
+// p.M of at most kFewRows rows
+void multiply_few(const Product& p, Tensor c, Tensor z, const Bf16Operand& left, const Bf16Operand& right) {
+  constexpr i64 kBlock = 64;  // columns of c at a time
+  parallel_blocks(p.N, kBlock, [&](i64 begin, i64 end) {
+    float sums[kFewRows][kBlock];
+    for (i64 j = begin; j < end; ++j) {
+      float column[kFewRows];
+      switch (p.M) {
+        case 1: multiply_few_rows<1>(left, right, p.K, j, column); break;
+        case 2: multiply_few_rows<2>(left, right, p.K, j, column); break;
+        case 3: multiply_few_rows<3>(left, right, p.K, j, column); break;
+        default: multiply_few_rows<kFewRows>(left, right, p.K, j, column);
+      }
+      for (i64 i = 0; i < p.M; ++i) sums[i][j - begin] = column[i];
+    }
+    store_sums(sums[0], kBlock, c, z, p.accumulate, 0, begin, p.M, end - begin);
+  });
+}
+
 void multiply_bf16(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   const auto [rows, cols] = tiles_of(p.M, p.N);
   const Bf16Operand left{a.row<bf16>(), a.row_stride, p.ta}, right{b.row<bf16>(), b.row_stride, p.tb};
+  if (!p.ta && p.tb && p.M <= kFewRows) return multiply_few(p, c, z, left, right);
   const bool in_place = c.dtype == DType::f32 && z.rows == 0;
   parallel_for(rows.parts * cols.parts, [&, rows = rows, cols = cols](i64 task) {
     const i64 m = rows.begin(task / cols.parts), height = rows.width(task / cols.parts);
