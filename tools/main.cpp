@@ -103,7 +103,7 @@ void raise_limit_of_open_files() {
 // the same, into the same files.
 void check_processes(const CLI::App& app) {
   const auto [command, name] = named_command(app);
-  for (const char* many : {"xlstm train", "xlstm eval", "xlstm bench", "xlstm doctor"})
+  for (const char* many : {"xlstm train", "xlstm eval", "xlstm bench", "xlstm doctor", "xlstm replay"})
     if (name.starts_with(many)) return;
   if (const CLI::Option* part = command->get_option_no_throw("--part"); part && part->count() > 0) return;
   expect_one_process(name);

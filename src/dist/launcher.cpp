@@ -1,14 +1,13 @@
 // Which communicator a process gets: what its launcher says in the environment decides.
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <string>
 
 #include "dist/communicator.h"
+#include "dist/library_limit.h"
 #ifdef XLSTM_MPI
+#include "dist/library_limit.h"
 #include "dist/mpi.h"
 #endif
 
@@ -41,27 +40,9 @@ UserError strangers(const std::string& several) {
 }
 
 // Until all processes know of each other nobody watches: the library itself waits for ever for one that does not come.
-class StartLimit {
- public:
-  StartLimit() {
-    signal(SIGALRM, [](int) {
-      constexpr std::string_view why =
-          "error: not all processes of this run have started: one of them, or its host, hangs; the job ends\n";
-      static_cast<void>(!write(STDERR_FILENO, why.data(), why.size()));
-      _exit(1);
-    });
-    alarm(kSeconds);
-  }
-  ~StartLimit() {
-    alarm(0);
-    signal(SIGALRM, SIG_DFL);
-  }
-  StartLimit(const StartLimit&) = delete;
-  StartLimit& operator=(const StartLimit&) = delete;
-
- private:
-  static constexpr unsigned kSeconds = 600;  // parallel.timeout is not known yet
-};
+constexpr double kStartSeconds = 600;  // parallel.timeout is not known yet
+constexpr std::string_view kNotStarted =
+    "error: not all processes of this run have started: one of them, or its host, hangs; the job ends\n";
 #endif
 
 }  // namespace
@@ -78,7 +59,7 @@ std::unique_ptr<Communicator> make_communicator() {
 #ifdef XLSTM_MPI
   if (plain_srun()) throw strangers(several);
   auto ranks = [] {
-    const StartLimit limit;
+    const LibraryLimit limit(kStartSeconds, kNotStarted);
     return make_mpi_communicator();
   }();
   if (ranks->size() == 1) {

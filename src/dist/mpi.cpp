@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "core/log.h"
+#include "dist/library_limit.h"
 #include "dist/nccl.h"
 #include "dist/watchdog.h"
 
@@ -92,6 +93,9 @@ class MpiRanks final : public Communicator {
       MPI_Cancel(&line.in);
       MPI_Wait(&line.in, MPI_STATUS_IGNORE);
     }
+    const LibraryLimit limit(
+        watchdog_->limit(),
+        "error: all work is done, but another rank of this run, or its host, hangs; the job ends\n");
     MPI_Finalize();
   }
   MpiRanks(const MpiRanks&) = delete;
