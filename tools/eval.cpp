@@ -95,6 +95,7 @@ std::vector<Result> run_eval(const Options& o, Communicator& ranks) {
   const Facts asked{{"--data", fmt::format("{}", fmt::join(sets, ", "))}};
   if (ranks.size() > 1) agree(ranks, asked);
   std::vector<Result> results;
+  results.reserve(sets.size());
   for (const std::string& set : sets) results.push_back(eval_set(o, set, *model, ranks));
   return results;
 }

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "dist/communicator.h"
-#include "dist/library_limit.h"
 #ifdef XLSTM_MPI
 #include "dist/library_limit.h"
 #include "dist/mpi.h"
