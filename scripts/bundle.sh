@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a bundle of the CUDA build: the program, its tests on a device, and beside them, in lib/, every library that is
 # not the C library's, CUDA's or the driver's. It runs from any folder of a machine with the CUDA runtime libraries (not
-# older than those of the build) and a driver; gpu_check.sh lies in it, with what it needs. Usage: scripts/bundle.sh [OUT]      [build-bundle/xlstm.tar.xz]
+# older than those of the build) and a driver; gpu_check.sh lies in it, with what it needs.
+# Usage: scripts/bundle.sh [OUT]      [build-bundle/xlstm.tar.xz]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-build-bundle/xlstm.tar.xz}

@@ -8,9 +8,6 @@ namespace xlstm::XL_CPU {
 
 namespace {
 
-template <class E>
-using FloatsOf = RowsOf<ArithmeticOf<E>>;
-
 template <class E, class T = ArithmeticOf<E>>
 T reciprocal_rms(const E* x, i64 D, T eps) {
   Vec<T> squares(T(0));
@@ -137,7 +134,7 @@ void norm_with_gates(const RowsOf<E>& y, const RowsOf<T>& pre, const RowsOf<E>& 
   }
 }
 
-// The gradient that comes through the gates, for `Rows` rows from r on: dpre gates
+// The gradient that comes through the gates: dpre gates
 template <class T>
 struct GateGradients {
   RowsOf<T> dpre, gates;

@@ -218,8 +218,8 @@ inline HalfWords narrow(Vec<float> x) {
   const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return __builtin_convertvector(x.v == x.v ? rounded : (bits >> 16 | 0x40u), HalfWords);
 }
-inline Vec<float> load(const bf16* p, i64 width, float rest = 0) {
-  HalfWords bits = HalfWords{} + to_bf16(rest).bits;
+inline Vec<float> load(const bf16* p, i64 width) {
+  HalfWords bits{};
   std::memcpy(&bits, p, width == Vec<float>::kWidth ? sizeof bits : static_cast<std::size_t>(width) * sizeof(bf16));
   return widen(bits);
 }
