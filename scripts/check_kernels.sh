@@ -3,12 +3,16 @@
 # registers, bytes of spills, of stack and of static shared memory (dynamic: launch() and static_asserts), by the
 # compiler's own report (scripts/nvcc_with_report.sh). A kernel without
 # a line there fails, and so does a line without a kernel, and a kernel whose matrix instructions the compiler says it
-# has to serialise (C75xx). No GPU is needed.
+# has to serialise (C75xx). No GPU is needed. Without nvcc it does nothing, but fails where CI=true says that it counts.
 # Usage: scripts/check_kernels.sh [--update]      --update writes what was found as the new budget
 set -euo pipefail
 cd "$(dirname "$0")/.."
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
-[[ -n "$nvcc" ]] || { echo "no nvcc: the CUDA program is not built"; exit 0; }
+if [[ -z "$nvcc" ]]; then
+  echo "no nvcc: the CUDA program is not built"
+  [[ ${CI:-} != true ]]
+  exit
+fi
 export PATH="$(dirname "$nvcc"):$PATH"
 scripts/build.sh cuda xlstm device_test
 budget=src/kernels/cuda/budget.txt

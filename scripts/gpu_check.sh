@@ -20,8 +20,8 @@ here=$(cd "$(dirname "$0")" && pwd) root=$here/..
 [[ -d $here/configs ]] && root=$here  # of an unpacked bundle
 
 # Seconds that each part may take, of 540: with 2 to end it if it does not end by itself, they add up to less.
-declare -A limits=([doctor]=15 [operations]=45 [cells]=30 [wgmma]=30 [runs]=40 [ops]=60 [gemm]=35 [step_1.4b_exp]=55
-                   [step_1.4b_sig]=44 [train]=40 [opponents]=60 [step_graph]=25 [memcheck]=35)
+declare -A limits=([doctor]=10 [words]=10 [operations]=40 [cells]=30 [wgmma]=30 [runs]=40 [device]=10 [ops]=56 [gemm]=35
+                   [step_1.4b_exp]=55 [step_1.4b_sig]=44 [train]=40 [opponents]=55 [step_graph]=25 [memcheck]=30)
 
 query() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
 name=$(query name)
@@ -83,12 +83,19 @@ export bin work root memory cell
 
 part doctor "$bin/xlstm" doctor
 # Kernels that may hang or leave the device in a fault have processes of their own, the simplest first.
-part operations "$bin/device_test" --gtest_brief=1 --gtest_filter='-*DeviceRun*:*DeviceRanks*:*DeviceMlstm*'
+part words "$bin/device_test" --gtest_brief=1 --gtest_filter='*DeviceWords*:Hopper*'
+part operations "$bin/device_test" --gtest_brief=1 \
+  --gtest_filter='-*DeviceRun*:*DeviceRanks*:*DeviceMlstm*:*DeviceWords*:Hopper*'
 part cells "$bin/device_test" --gtest_brief=1 --gtest_filter='*DeviceMlstm*portable'
 part wgmma bash -c '"$bin/device_test" --gtest_brief=1 --gtest_filter="*DeviceMlstm*wgmma_no_cluster" &&
   "$bin/device_test" --gtest_brief=1 --gtest_filter="*DeviceMlstm*wgmma"'
 [[ ${verdicts[-1]} == passed ]] || cell=portable
 part runs "$bin/device_test" --gtest_brief=1 --gtest_filter='*DeviceRun*:*DeviceRanks*:DeviceFaults*'
+if [[ $(query compute_cap) == 9.* ]]; then
+  part device "$bin/xlstm" bench device --save "$work/device.json"
+else
+  note device "left out: parts of an sm_90 alone" 0
+fi
 part ops "$bin/xlstm" bench ops --device cuda --cell-kernel $cell --save "$work/ops.json"
 part gemm "$bin/xlstm" bench gemm --device cuda --save "$work/gemm.json"
 part step_1.4b_exp bash -c "step_large exp"
@@ -111,7 +118,7 @@ else
   note memcheck "left out: no compute-sanitizer here" 0
 fi
 
-measured=(ops gemm step_1.4b_exp step_1.4b_sig opponents)
+measured=(device ops gemm step_1.4b_exp step_1.4b_sig opponents)
 {
   printf '{"gpu": "%s", "memory_mib": %s, "driver": "%s", "commit": "%s", "date": "%s", "parts": [' \
     "$name" "${memory:-0}" "$driver" "$commit" "$(date -u +%F)"

@@ -173,6 +173,7 @@ void add_bench_command(CLI::App& app) {
   add_bench_step(*bench);
   add_bench_gemm(*bench);
   add_bench_ops(*bench);
+  add_bench_device(*bench);
   add_bench_loader(*bench);
   add_bench_checkpoint(*bench);
   add_bench_sweep(*bench);

@@ -32,6 +32,7 @@ StepTimes time_steps(const TrainConfig& cfg, const Machine& machine, i64 steps, 
 void add_bench_step(CLI::App& bench);
 void add_bench_gemm(CLI::App& bench);
 void add_bench_ops(CLI::App& bench);
+void add_bench_device(CLI::App& bench);
 void add_bench_loader(CLI::App& bench);
 void add_bench_checkpoint(CLI::App& bench);
 void add_bench_sweep(CLI::App& bench);

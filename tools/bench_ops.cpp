@@ -62,10 +62,11 @@ void dense_ops(const OpTable& t, i64 rows, i64 dim, i64 hidden) {
 void vocabulary_ops(const OpTable& t, i64 rows, i64 dim, i64 vocab) {
   BenchRig& b = t.bench;
   const Tensor logits = b.single(rows, vocab), loss = b.single(rows, 1), ids = b.integers(rows, vocab);
+  const Tensor scale = b.doubles(1, 1);
   const Tensor dz = b.type() == DType::f32 ? logits : b.tensor(rows, vocab);
   const double elements = static_cast<double>(rows * vocab), bytes = 4 * elements;
   t.add("cross_entropy", bytes + b.size() * elements, 0,
-        [&] { ops::cross_entropy(b.ctx, loss, dz, logits, ids, 30, 1e-4); });
+        [&] { ops::cross_entropy(b.ctx, loss, dz, logits, ids, scale, 30); });
   t.add("cross_entropy_forward", bytes, 0, [&] { ops::cross_entropy_forward(b.ctx, loss, logits, ids, 30); });
   const Tensor table = b.tensor(vocab, dim), dtable = b.single(vocab, dim), y = b.tensor(rows, dim);
   t.add("embedding_forward", 2 * b.size() * static_cast<double>(rows * dim), 0,

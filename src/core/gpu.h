@@ -66,9 +66,9 @@ class Gpu {
   virtual void begin_range(const char* name) = 0;
   virtual void end_range() = 0;
 
-  // Does what `work` does. Where it can, it records the launches once and repeats them while `key` stays the same: so
-  // all else that `work` launches must be the same from call to call.
-  virtual void repeat(double key, const std::function<void()>& work) = 0;
+  // Does what `work` does. Where it can, it records the launches once and repeats them: so they must be the same from
+  // call to call, and `work` may do nothing else.
+  virtual void repeat(const std::function<void()>& work) = 0;
 
   // A matrix product gets the algorithm that the library proposes first. From this call on it gets the fastest of the
   // library's proposals, which are timed when it first comes up. `kept` is what an earlier process of this run got from

@@ -134,8 +134,9 @@ XL_OP(head_norm_gate_backward, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tens
 // ---- loss: c = cap tanh(z / cap); loss_r = log sum exp(c_r) - c_r[target_r]; target -1: loss and gradient are 0
 //      cross_entropy also gives dz = scale (softmax(c) - onehot) (1 - (c / cap)^2); dz may be logits if their types are
 //      the same: logits of a bf16 model are f32, dz is bf16
-//      loss: (rows, 1) of stat_type; targets: (rows, 1) i32
-XL_OP(cross_entropy, Tensor loss, Tensor dz, Tensor logits, Tensor targets, double cap, double scale)
+//      loss: (rows, 1) of stat_type; targets: (rows, 1) i32; scale: (1, 1) f64, in memory because it is another one in
+//      every update
+XL_OP(cross_entropy, Tensor loss, Tensor dz, Tensor logits, Tensor targets, Tensor scale, double cap)
 XL_OP(cross_entropy_forward, Tensor loss, Tensor logits, Tensor targets, double cap)
 
 // ---- reductions in a fixed order; f64 out

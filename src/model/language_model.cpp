@@ -129,7 +129,7 @@ void LanguageModel::logits(Context& ctx, Tensor logits, const TokenRows& in, con
 }
 
 void LanguageModel::forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy,
-                                     double scale, const PassHooks& hooks) const {
+                                     Tensor scale, const PassHooks& hooks) const {
   const i64 last = 1 + cfg.num_blocks;
   const ScratchScope scope(*ctx.scratch);
   const Tensor dx = ctx.scratch->alloc("dx", s.x[0].dtype, s.x[0].rows, s.x[0].cols);

@@ -43,8 +43,9 @@ struct LanguageModel {
   Saved plan_forward(Arena& arena, DType t, i64 rows) const;
   State plan_state(Arena& arena, DType t, i64 sequences) const;
 
-  // loss (rows, 1) in nats. Gradients of `scale` times the sum of the losses are added to the parameters' gradients.
-  void forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy, double scale,
+  // loss (rows, 1) in nats. Gradients of `scale`, (1, 1) f64, times the sum of the losses are added to the parameters'
+  // gradients.
+  void forward_backward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s, Recompute policy, Tensor scale,
                         const PassHooks& hooks = {}) const;
   void forward(Context& ctx, Tensor loss, const TokenRows& in, const Saved& s) const;
   // Of the passes since the reset. Every block has its own, so `s` must be of plan().

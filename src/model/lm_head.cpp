@@ -48,7 +48,7 @@ void LmHead::forward(Context& ctx, Tensor loss, Tensor x, Tensor targets) const 
   });
 }
 
-void LmHead::forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Tensor targets, double scale) const {
+void LmHead::forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Tensor targets, Tensor scale) const {
   const ScratchScope scope(*ctx.scratch);
   const Tensor normed = ctx.scratch->alloc("head.normed", x.dtype, x.rows, x.cols);
   const Tensor rstd = ctx.scratch->alloc("head.rstd", stat_type(x.dtype), x.rows, 1);
@@ -62,7 +62,7 @@ void LmHead::forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Te
     for_chunks(ctx, x, [&](i64 begin, i64 end, Tensor z) {
       const Tensor rows = normed.slice_rows(begin, end), dz = narrow ? narrow_dz.slice_rows(0, end - begin) : z;
       out.forward(ctx, z, rows);
-      ops::cross_entropy(ctx, loss.slice_rows(begin, end), dz, z, targets.slice_rows(begin, end), logit_cap, scale);
+      ops::cross_entropy(ctx, loss.slice_rows(begin, end), dz, z, targets.slice_rows(begin, end), scale, logit_cap);
       out.backward(ctx, dnormed.slice_rows(begin, end), dz, rows);
     });
   }

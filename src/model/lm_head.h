@@ -15,8 +15,8 @@ struct LmHead {
 
   // loss (rows, 1): cross-entropy of each row in nats.
   void forward(Context& ctx, Tensor loss, Tensor x, Tensor targets) const;
-  // The same, and dx = d(scale * sum of loss)/dx, with the parameters' gradients added.
-  void forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Tensor targets, double scale) const;
+  // The same, and dx = d(scale * sum of loss)/dx (scale: (1, 1) f64), with the parameters' gradients added.
+  void forward_backward(Context& ctx, Tensor dx, Tensor loss, Tensor x, Tensor targets, Tensor scale) const;
   // logits (rows, vocab): capped.
   void logits(Context& ctx, Tensor y, Tensor x) const;
 

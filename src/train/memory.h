@@ -61,6 +61,7 @@ struct TrainState {
   std::vector<NamedTensor> named_moments() const;  // "m.<parameter>", "v.<parameter>"
   // What of these belongs to this rank: every element to one rank.
   std::vector<TensorPiece> pieces() const;
+  Tensor inverse_tokens() const { return scalar(UpdateScalar::inverse_tokens); }  // (1, 1), what losses are scaled by
 
   ParamStore params;
   LanguageModel model;
@@ -84,6 +85,9 @@ struct TrainState {
  private:
   std::vector<Tensor> plan_slots(Arena& arena, const TrainConfig& cfg) const;
   std::vector<AdamW::Part> optimizer_parts() const;
+  Tensor scalar(UpdateScalar which) const {
+    return scalars.slice_cols(static_cast<i64>(which), static_cast<i64>(which) + 1);
+  }
   void plan_exact(Arena& arena, const std::vector<i64>& parts);
 };
 

@@ -99,8 +99,8 @@ class Rig {
     now.gates = gather_gates(state_.model.gate_extremes(ctx_, state_.saved), ranks_);
   }
 
-  // Micro-batch by micro-batch, each operation waited for and looked at.
-  std::string first_not_finite(const TokenBatch& part, i64 scored) {
+  // Behind compute(): micro-batch by micro-batch, each operation waited for and looked at.
+  std::string first_not_finite(const TokenBatch& part) {
     const i64 size = cfg_.train.micro_batch_size;
     std::string first;
     upload_batch(ctx_, state_.batch, part);
@@ -108,7 +108,7 @@ class Rig {
     ctx_.check_ops = true;
     for (i64 at = 0; at < part.sequences && first.empty(); at += size) try {
         state_.model.forward_backward(ctx_, state_.losses, state_.batch.sequences(at, size), state_.saved,
-                                      cfg_.train.recompute, scored > 0 ? 1.0 / static_cast<double>(scored) : 0);
+                                      cfg_.train.recompute, state_.inverse_tokens());
       } catch (const Error& e) {
         first = fmt::format("{} (sequences {} to {})", e.what(), part.first_sequence + at,
                             part.first_sequence + at + size - 1);
@@ -166,7 +166,7 @@ Replay replay_anomaly(const fs::path& folder, i64 threads, Communicator& ranks) 
   rig->compute(part, out.recorded, out.now);
   out.differences = differences(out.recorded, out.now);
   if (!std::isfinite(out.now.loss) || !std::isfinite(out.now.grad_norm))
-    out.first_not_finite = rig->first_not_finite(part, out.recorded.scored);
+    out.first_not_finite = rig->first_not_finite(part);
   return out;
 }
 

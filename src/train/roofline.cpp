@@ -42,7 +42,7 @@ StepEstimate estimate_step(const TrainConfig& cfg, Device device, Gpu* gpu) {
               .scratch = &arenas.scratch,
               .profile = &profile};
   state.model.forward_backward(dry, state.losses, state.batch.sequences(0, cfg.train.micro_batch_size), state.saved,
-                               cfg.train.recompute, 1);
+                               cfg.train.recompute, state.inverse_tokens());
   StepEstimate e;
   const auto passes = static_cast<double>(cfg.micro_batches());
   for (int c = 0; c < kOpClassCount; ++c)

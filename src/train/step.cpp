@@ -39,9 +39,9 @@ StepResult TrainStep::run(const StepInput& in) {
     if (fast()) {
       ops::fill(ctx_, s_.all_gradients, 0);
       for (i64 micro = 0; micro < micro_batches(); ++micro)
-        forward_backward(micro, inverse, micro == 0, micro + 1 == micro_batches());
+        forward_backward(micro, micro == 0, micro + 1 == micro_batches());
     } else {
-      for (i64 slot = 0; slot < slots(); ++slot) slot_gradients(slot, inverse);
+      for (i64 slot = 0; slot < slots(); ++slot) slot_gradients(slot);
     }
     if (exchange_)
       exchange_->finish_gradients(ctx_);
@@ -52,8 +52,10 @@ StepResult TrainStep::run(const StepInput& in) {
     s_.optimizer.step(ctx_, s_.scalars);
     if (exchange_) exchange_->send_weights(ctx_);
   };
-  if (ctx_.gpu && cfg_.run.cuda_graph && !ctx_.profile && !ctx_.check_ops)
-    ctx_.gpu->repeat(inverse, compute);
+  // What a host does in between cannot be repeated.
+  const bool launches_alone = !ctx_.profile && !ctx_.check_ops && !in.before_update;
+  if (ctx_.gpu && cfg_.run.cuda_graph && launches_alone)
+    ctx_.gpu->repeat(compute);
   else
     compute();
 
@@ -66,23 +68,23 @@ StepResult TrainStep::run(const StepInput& in) {
 }
 
 // A slot accumulates its micro-batches in order.
-void TrainStep::slot_gradients(i64 slot, double scale) {
+void TrainStep::slot_gradients(i64 slot) {
   ops::fill(ctx_, s_.all_gradients, 0);
   const i64 count = cfg_.micro_batches_per_slot(), first = slot * count;
   const bool last_slot = slot + 1 == slots();
   for (i64 micro = first; micro < first + count; ++micro)
-    forward_backward(micro, scale, micro == 0, last_slot && micro + 1 == first + count);
+    forward_backward(micro, micro == 0, last_slot && micro + 1 == first + count);
   if (!exchange_ || !last_slot) merge_slot(slot, 0, s_.all_gradients.cols);
 }
 
 // `first` and `last` of this update on this rank: where weights are waited for, and gradients leave.
-void TrainStep::forward_backward(i64 micro, double scale, bool first, bool last) {
+void TrainStep::forward_backward(i64 micro, bool first, bool last) {
   const i64 size = cfg_.train.micro_batch_size;
   PassHooks hooks;
   if (exchange_ && first) hooks.before_forward = [this](i64 part) { exchange_->need_weights(ctx_, part); };
   if (exchange_ && last) hooks.after_backward = [this](i64 part) { part_ready(slots() - 1, part); };
   s_.model.forward_backward(ctx_, s_.losses, s_.batch.sequences(micro * size, size), s_.saved, cfg_.train.recompute,
-                            scale, hooks);
+                            s_.inverse_tokens(), hooks);
   const i64 place = s_.shards.ranks().rank * micro_batches() + micro;
   ops::sum(ctx_, s_.loss_sums.slice_rows(place, place + 1), s_.losses);
 }
@@ -115,7 +117,7 @@ void TrainStep::settle() {
 
 void TrainStep::dry_run() {
   const TokenRows micro = s_.batch.sequences(0, cfg_.train.micro_batch_size);
-  s_.model.forward_backward(ctx_, s_.losses, micro, s_.saved, cfg_.train.recompute, 1);
+  s_.model.forward_backward(ctx_, s_.losses, micro, s_.saved, cfg_.train.recompute, s_.inverse_tokens());
   s_.model.forward(ctx_, s_.losses, micro, s_.saved);
 }
 

@@ -47,8 +47,8 @@ class TrainStep {
  private:
   template <class F>
   void waiting(F&& f) const;
-  void slot_gradients(i64 slot, double scale);
-  void forward_backward(i64 micro, double scale, bool first, bool last);
+  void slot_gradients(i64 slot);
+  void forward_backward(i64 micro, bool first, bool last);
   void merge_slot(i64 slot, i64 begin, i64 end);
   void part_ready(i64 slot, i64 part);
   i64 slots() const { return cfg_.parallel.reduction_slots / s_.shards.ranks().size; }  // of this rank

@@ -24,8 +24,9 @@ while [ $# -gt 1 ]; do [ "$1" = --save ] && echo '{"rows": []}' > "$2"; [ "$1" =
 echo a table)");
     script("b/xlstm/device_test", "true");
     write("b/xlstm/commit", "0123456789abcdef\n");
-    script("bin/nvidia-smi",
-           R"(case $1 in *=name) echo 'Fake GPU 9000';; *driver_version) echo 999.1;; *) echo '143771 MiB';; esac)");
+    script(
+        "bin/nvidia-smi",
+        R"(case $1 in *=name) echo 'Fake GPU 9000';; *driver_version) echo 999.1;; *compute_cap) echo 9.0;; *) echo '143771 MiB';; esac)");
     script("bin/python3", "exit 1");
     ASSERT_EQ(std::system(("tar -C " + path("b").string() + " -cf " + path("bundle.tar").string() + " xlstm").c_str()),
               0);
@@ -62,13 +63,13 @@ TEST_F(GpuCheck, ReportsTheMachineEveryPartAndWhatWasLeftOut) {
   EXPECT_EQ(all.at("memory_mib"), 143771);
   EXPECT_EQ(all.at("driver"), "999.1");
   EXPECT_EQ(all.at("commit"), "0123456789abcdef");
-  EXPECT_EQ(all.at("parts").size(), 13u);
-  for (const char* part : {"doctor", "operations", "cells", "wgmma", "runs", "ops", "gemm", "step_1.4b_exp",
-                           "step_1.4b_sig", "train", "step_graph"})
+  EXPECT_EQ(all.at("parts").size(), 15u);
+  for (const char* part : {"doctor", "words", "operations", "cells", "wgmma", "runs", "device", "ops", "gemm",
+                           "step_1.4b_exp", "step_1.4b_sig", "train", "step_graph"})
     EXPECT_EQ(verdict(part), "passed") << part;
   EXPECT_THAT(verdict("opponents"), HasSubstr("left out: "));
   EXPECT_THAT(verdict("memcheck"), HasSubstr("left out: "));
-  for (const char* measured : {"ops", "gemm", "step_1.4b_exp", "step_1.4b_sig"})
+  for (const char* measured : {"device", "ops", "gemm", "step_1.4b_exp", "step_1.4b_sig"})
     EXPECT_TRUE(all.contains(measured)) << measured;
   EXPECT_THAT(table(),
               AllOf(HasSubstr("# Fake GPU 9000, 143771 MiB, driver 999.1, commit 0123456789ab\n"),
@@ -121,7 +122,7 @@ TEST_F(GpuCheck, TheLimitsAddUpToNineMinutes) {
   int parts = 0, sum = 0;
   for (std::sregex_iterator it(limits.begin(), limits.end(), limit), end; it != end; ++it, ++parts)
     sum += std::stoi((*it)[1]);
-  EXPECT_EQ(parts, 13);
+  EXPECT_EQ(parts, 15);
   EXPECT_LE(sum + 2 * parts, 540);
 }
 

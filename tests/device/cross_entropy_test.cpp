@@ -16,8 +16,9 @@ TEST(EmulatedCrossEntropy, WrongTargetsGiveNaNAndNoGradient) {
   TestDevice device;
   const Tensor loss = device.put(std::vector<float>(5, 9), 5), again = device.put(std::vector<float>(5, 9), 5);
   const Tensor logits = device.put(std::vector<float>(5 * kClasses, 1), 5);
-  const Tensor dz = device.put(std::vector<float>(5 * kClasses, 9), 5), where = device.put(targets);
-  ops::cross_entropy(device.ctx, loss, dz, logits, where, kCap, /*scale=*/1);
+  const Tensor dz = device.put(std::vector<float>(5 * kClasses, 9), 5), where = device.put(targets),
+               one = device.put(std::vector<double>{1});
+  ops::cross_entropy(device.ctx, loss, dz, logits, where, one, kCap);
   ops::cross_entropy_forward(device.ctx, again, logits, where, kCap);
   const auto losses = device.get<float>(loss), others = device.get<float>(again), gradient = device.get<float>(dz);
   for (std::size_t r = 0; r < 5; ++r) {
@@ -40,12 +41,12 @@ void expect_long_row(i64 classes) {
 
   TestDevice device;
   const Tensor logits = device.put(z, 1), loss = device.put(std::vector<float>(1), 1);
-  const Tensor where = device.put(std::vector<std::int32_t>{target});
+  const Tensor where = device.put(std::vector<std::int32_t>{target}), one = device.put(std::vector<double>{1});
   ops::cross_entropy_forward(device.ctx, loss, logits, where, kCap);
   EXPECT_NEAR(device.get<float>(loss)[0], std::log(sum) - capped(target), 1e-5);
   const Tensor narrow = device.put(std::vector<bf16>(z.size()), 1, DType::bf16);
-  ops::cross_entropy(device.ctx, loss, narrow, logits, where, kCap, /*scale=*/1);
-  ops::cross_entropy(device.ctx, loss, /*dz=*/logits, logits, where, kCap, /*scale=*/1);
+  ops::cross_entropy(device.ctx, loss, narrow, logits, where, one, kCap);
+  ops::cross_entropy(device.ctx, loss, /*dz=*/logits, logits, where, one, kCap);
   EXPECT_NEAR(device.get<float>(loss)[0], std::log(sum) - capped(target), 1e-5);
   const auto gradient = device.get<float>(logits);
   const auto rounded = device.get<bf16>(narrow);

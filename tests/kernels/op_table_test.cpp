@@ -310,12 +310,12 @@ TEST(OpTable, CrossEntropy) {
            [](Shape s) {
              return Tensors{input("z", s[0], s[1]).scaled(4).with_narrow_gradient(), index("targets", s[0], -1, s[1]),
                             output("loss", s[0], 1).with_upstream(kScale).as_stat(),
-                            saved("loss_again", s[0], 1).as_stat()};
+                            inout("scale", 1, 1).scaled(0, kScale).in_f64(), saved("loss_again", s[0], 1).as_stat()};
            },
        .forward = [](Context& ctx, Io& t) { ops::cross_entropy_forward(ctx, t["loss"], t["z"], t["targets"], kCap); },
        .backward =
            [](Context& ctx, Io& t) {
-             ops::cross_entropy(ctx, t["loss_again"], t.d("z"), t["z"], t["targets"], kCap, kScale);
+             ops::cross_entropy(ctx, t["loss_again"], t.d("z"), t["z"], t["targets"], t["scale"], kCap);
            },
        .meaning = [](auto& t) { t("loss") = t("loss_again") = ref::cross_entropy(t("z"), t("targets"), kCap); },
        .terms = [](Shape s) { return s[1]; },

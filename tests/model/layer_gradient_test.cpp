@@ -217,18 +217,20 @@ TEST(LayerGradient, FeedForward) {
 TEST(LayerGradient, LmHead) {
   LayerRig rig(InputGate::exp);
   std::unique_ptr<LmHead> layer;
-  Tensor loss, targets;
+  Tensor loss, targets, scale;
   rig.tokens.targets[4] = -1;
-  const double scale = 0.6;
+  const double factor = 0.6;
   rig.measure_and_run(
       [&] {
         layer = std::make_unique<LmHead>(*rig.params, rig.cfg);
         loss = rig.tensor(kRows, 1);
         targets = rig.tensor(kRows, 1, DType::i32);
+        scale = rig.tensor(1, 1);
       },
       [&] {
         if (!rig.ctx.dry()) {
-          ops::fill(rig.ctx, rig.dy, scale);
+          ops::fill(rig.ctx, rig.dy, factor);
+          ops::fill(rig.ctx, scale, factor);
           for (i64 r = 0; r < kRows; ++r)
             *targets.row<std::int32_t>(r) = rig.tokens.targets[static_cast<std::size_t>(r)];
         }

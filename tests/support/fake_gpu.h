@@ -17,7 +17,7 @@ class FakeGpu : public Gpu {
   double seconds_of(const std::function<void()>& work) override { return work(), 0; }
   void begin_range(const char*) override {}
   void end_range() override {}
-  void repeat(double, const std::function<void()>& work) override { work(); }
+  void repeat(const std::function<void()>& work) override { work(); }
 
  private:
   GpuInfo info_;

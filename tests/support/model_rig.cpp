@@ -49,6 +49,7 @@ void ModelRig::build(i64 sequences, i64 length) {
         .targets = tokens_.alloc("targets", DType::i32, rows, 1),
         .seq = {sequences, length, tokens_.alloc("starts", DType::i32, rows, 1)}};
   loss = tokens_.alloc("loss", stat_type(dtype), rows, 1);
+  scale = tokens_.alloc("scale", DType::f64, 1, 1);
   if (ctx.dry()) {
     forward_backward();
     model->forward(ctx, loss, in, saved);
@@ -66,6 +67,11 @@ void randomise(const ParamStore& params, std::uint64_t seed) {
       for (i64 c = 0; c < w.cols; ++c)
         set_value(w, r, c, (one ? 1 : 0) + scale * random.normal(static_cast<std::uint64_t>(r * w.cols + c)));
   }
+}
+
+void ModelRig::forward_backward(double factor) {
+  if (!ctx.dry()) *scale.row<double>() = factor;
+  model->forward_backward(ctx, loss, in, saved, policy, scale);
 }
 
 void ModelRig::zero_gradients() {

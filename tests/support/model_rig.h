@@ -23,7 +23,7 @@ class ModelRig {
   template <class S>
   ref::Params<S> reference_params() const;
 
-  void forward_backward(double scale = 1) { model->forward_backward(ctx, loss, in, saved, policy, scale); }
+  void forward_backward(double scale = 1);
   i64 activation_bytes() const { return own_.peak() + shared_.peak(); }
 
   ModelConfig cfg;
@@ -34,7 +34,7 @@ class ModelRig {
   std::unique_ptr<LanguageModel> model;
   LanguageModel::Saved saved;
   TokenRows in;
-  Tensor loss;
+  Tensor loss, scale;
 
  private:
   void build(i64 sequences, i64 length);

@@ -49,17 +49,18 @@ T sum_exp(const T* z, i64 n, T cap, T top, F&& each) {
 
 }  // namespace
 
-void cross_entropy(Context&, Tensor loss, Tensor dz, Tensor logits, Tensor targets, double cap, double scale) {
+void cross_entropy(Context&, Tensor loss, Tensor dz, Tensor logits, Tensor targets, Tensor scale, double cap) {
   check_cross_entropy(loss, logits, targets, cap);
   check_shape(dz, logits.rows, logits.cols, dz.dtype);
   XL_CHECK(stat_type(dz.dtype) == logits.dtype, "a gradient in {} of logits in {}", name_of(dz.dtype),
            name_of(logits.dtype));
+  check_shape(scale, 1, 1, DType::f64);
   const i64 V = logits.cols;
   with_element_type(dz.dtype, [&]<class E, class T>() {
     const RowsOf<T> out(loss), row(logits);
     const RowsOf<E> gradient(dz);
     const RowsOf<std::int32_t> target(targets);
-    const T c = T(cap);
+    const T c = T(cap), s = T(*scale.row<double>());
     const Vec<T> one(T(1));
     for_rows(logits.rows, V, [&](i64 r) {
       const T* const z = row[r];
@@ -80,8 +81,8 @@ void cross_entropy(Context&, Tensor loss, Tensor dz, Tensor logits, Tensor targe
       const T sum =
           sum_exp(z, V, c, top, [&](i64 j, i64 w, Vec<T> e, Vec<T> t) { store(slopes + j, e * (one - t * t), w); });
       out[r][0] = std::log(sum) + top - c * hit_tanh;
-      const Vec<T> factor(T(scale) / sum);
-      const T at_hit = slopes[hit] * factor.v[0] - T(scale) * (1 - hit_tanh * hit_tanh);
+      const Vec<T> factor(s / sum);
+      const T at_hit = slopes[hit] * factor.v[0] - s * (1 - hit_tanh * hit_tanh);
       for_lanes<T>(V, [&](i64 j, i64 w) { store(d + j, load(slopes + j, w) * factor, w); });
       d[hit] = to_element<E>(at_hit);
     });

@@ -19,7 +19,8 @@ struct CrossEntropy {
   Rows<D> dz;
   Rows<std::int32_t> targets;
   i64 classes;
-  float cap, inverse_cap, scale;
+  const double* scale;
+  float cap, inverse_cap;
 };
 
 // Shared memory: what the warps have for a maximum and for a sum, and the row if it is kept.
@@ -88,8 +89,9 @@ XL_DEVICE float sum_row(const CrossEntropy<D>& p, const float* logits, float top
 template <class D, int W, bool kKept>
 XL_DEVICE void write_gradient(const CrossEntropy<D>& p, const float* logits, D* dz, float top, float sum, i64 target,
                               float hit) {
-  const float factor = p.scale / sum;
-  const float at_target = (expf(p.cap * (hit - top)) * factor - p.scale) * (1 - hit * hit);
+  const auto scale = static_cast<float>(global_load(p.scale));
+  const float factor = scale / sum;
+  const float at_target = (expf(p.cap * (hit - top)) * factor - scale) * (1 - hit * hit);
   for (i64 column = thread_index() * W; column < p.classes; column += kThreads * W) {
     Group<W> d;
     if constexpr (kKept) {
@@ -148,8 +150,8 @@ void start(Context& ctx, const CrossEntropy<D>& p, i64 rows, bool wide) {
 }
 
 template <class D>
-CrossEntropy<D> checked(const Tensor& loss, const Tensor& dz, const Tensor& logits, const Tensor& targets, double cap,
-                        double scale) {
+CrossEntropy<D> checked(const Tensor& loss, const Tensor& dz, const Tensor& logits, const Tensor& targets,
+                        const double* scale, double cap) {
   check_shape(logits, logits.rows, logits.cols, DType::f32);
   check_shape(loss, logits.rows, 1, DType::f32);
   check_shape(targets, logits.rows, 1, DType::i32);
@@ -159,22 +161,24 @@ CrossEntropy<D> checked(const Tensor& loss, const Tensor& dz, const Tensor& logi
           rows_of<D>(dz),
           rows_of<std::int32_t>(targets),
           logits.cols,
+          scale,
           static_cast<float>(cap),
-          static_cast<float>(1 / cap),
-          static_cast<float>(scale)};
+          static_cast<float>(1 / cap)};
 }
 
 }  // namespace
 
-void cross_entropy(Context& ctx, Tensor loss, Tensor dz, Tensor logits, Tensor targets, double cap, double scale) {
+void cross_entropy(Context& ctx, Tensor loss, Tensor dz, Tensor logits, Tensor targets, Tensor scale, double cap) {
   check_shape(dz, logits.rows, logits.cols, dz.dtype);
+  check_shape(scale, 1, 1, DType::f64);
   with_gpu_type(dz.dtype, [&]<class D>() {
-    start<D, true>(ctx, checked<D>(loss, dz, logits, targets, cap, scale), logits.rows, all_wide(dz, logits));
+    start<D, true>(ctx, checked<D>(loss, dz, logits, targets, scale.row<double>(), cap), logits.rows,
+                   all_wide(dz, logits));
   });
 }
 
 void cross_entropy_forward(Context& ctx, Tensor loss, Tensor logits, Tensor targets, double cap) {
-  start<float, false>(ctx, checked<float>(loss, {}, logits, targets, cap, 0), logits.rows, all_wide(logits));
+  start<float, false>(ctx, checked<float>(loss, {}, logits, targets, nullptr, cap), logits.rows, all_wide(logits));
 }
 
 }  // namespace xlstm::gpu

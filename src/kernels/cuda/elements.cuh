@@ -157,19 +157,6 @@ XL_DEVICE double warp_sum(double x) {
   for (int mask = 16; mask > 0; mask /= 2) x += shuffle_xor(x, mask);
   return x;
 }
-// Lane l gets the sum over lanes of x[l]: halves change hands, so 31 shuffles do what 160 would. A recursion, because
-// x would leave the registers if the compiler did not unroll a loop over masks.
-template <int kMask = 16>
-XL_DEVICE float transposed_warp_sum(float (&x)[32]) {
-  const bool upper = (lane_index() & kMask) != 0;
-  XL_UNROLL
-  for (int i = 0; i < kMask; ++i) {
-    const float keep = upper ? x[i + kMask] : x[i], give = upper ? x[i] : x[i + kMask];
-    x[i] = keep + shuffle_xor(give, kMask);
-  }
-  if constexpr (kMask > 1) return transposed_warp_sum<kMask / 2>(x);
-  return x[0];
-}
 XL_DEVICE float warp_max(float x) {
   for (int mask = 16; mask > 0; mask /= 2) {
     const float y = shuffle_xor(x, mask);

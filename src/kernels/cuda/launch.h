@@ -30,6 +30,19 @@ inline void allow_shared_memory(const void* kernel, int bytes) {
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
   allowed[kernel] = bytes;
 }
+
+// `cluster` is part of what is returned, by its address.
+inline cudaLaunchConfig_t launch_config(const LaunchShape& shape, cudaLaunchAttribute& cluster) {
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = {static_cast<unsigned>(shape.x), static_cast<unsigned>(shape.y), static_cast<unsigned>(shape.z)};
+  config.blockDim = {static_cast<unsigned>(shape.threads), 1, 1};
+  config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
+  config.attrs = &cluster;
+  config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  return config;
+}
 #endif
 
 // An empty grid is no launch.
@@ -43,15 +56,8 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
 #if defined(__CUDACC__)
   allow_shared_memory(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = {static_cast<unsigned>(shape.x), static_cast<unsigned>(shape.y), static_cast<unsigned>(shape.z)};
-  config.blockDim = {static_cast<unsigned>(shape.threads), 1, 1};
-  config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
+  cudaLaunchConfig_t config = launch_config(shape, cluster);
   config.stream = static_cast<cudaStream_t>(ctx.gpu->stream());
-  config.attrs = &cluster;
-  config.numAttrs = shape.cluster > 1 ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), "launch");
 #else
   emulator::LaunchConfig config = emulator::next_launch();
@@ -62,6 +68,20 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
   const emulator::DeviceAccess open;
   emulator::launch(config, [&] { kernel(arguments...); });
 #endif
+}
+
+// How many clusters of such CTAs the device runs at a time; 0 where nobody knows.
+template <class... P>
+int clusters_at_once([[maybe_unused]] const LaunchShape& shape, [[maybe_unused]] void (*kernel)(P...)) {
+  int clusters = 0;
+#if defined(__CUDACC__)
+  allow_shared_memory(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
+  cudaLaunchAttribute cluster{};
+  cudaLaunchConfig_t config = launch_config(shape, cluster);
+  config.numAttrs = 1;
+  check_cuda(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "occupancy");
+#endif
+  return clusters;
 }
 
 }  // namespace xlstm::dialect

@@ -8,6 +8,7 @@
 // serves all of them. Then lanes take 4 columns, not 8, of bf16: 16 bytes of weights per lane side by side.
 #include <cmath>
 
+#include "kernels/cuda/lane_sums.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_teams.cuh"
 #include "kernels/ops.h"
@@ -47,7 +48,8 @@ struct Gates {
             for (int i = 0; i < W; ++i) sums[r * kTile + o] += y[r][run][i] * w[i];
         });
       }
-      const float sum = team_lane_sum(transposed_warp_sum(sums), team.warps, turn++);
+      share_out_sums<16, 1, 1>(sums);
+      const float sum = team_lane_sum(sums[0], team.warps, turn++);
       const i64 at = row + lane_row();
       const int output = tile + lane_output();
       if (warp_index() % team.warps == 0 && at < rows && output < outputs) global_store(pre.row(at) + output, sum);

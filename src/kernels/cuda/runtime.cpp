@@ -189,11 +189,7 @@ void CudaGpu::begin_range(const char* name) { nvtxRangePushA(name); }
 void CudaGpu::end_range() { nvtxRangePop(); }
 
 // The first time as it is: the matrix library makes its choices then.
-void CudaGpu::repeat(double key, const std::function<void()>& work) {
-  if (graph_ && key != graph_key_) {
-    cudaGraphExecDestroy(graph_);
-    graph_ = nullptr;
-  }
+void CudaGpu::repeat(const std::function<void()>& work) {
   if (repetitions_++ == 0) return work();
   if (!graph_) {
     cudaGraph_t recorded = nullptr;
@@ -209,7 +205,6 @@ void CudaGpu::repeat(double key, const std::function<void()>& work) {
     const cudaError_t error = cudaGraphInstantiate(&graph_, recorded, 0);
     cudaGraphDestroy(recorded);
     check_cuda(error, "recording a step");
-    graph_key_ = key;
   }
   check_cuda(cudaGraphLaunch(graph_, stream_), "repeating a step");
 }

@@ -37,7 +37,7 @@ class CudaGpu final : public Gpu {
   double seconds_of(const std::function<void()>& work) override;
   void begin_range(const char* name) override;
   void end_range() override;
-  void repeat(double key, const std::function<void()>& work) override;
+  void repeat(const std::function<void()>& work) override;
 
   std::string time_products(const std::string& kept) override;
   std::string new_product_choices() override;
@@ -60,7 +60,6 @@ class CudaGpu final : public Gpu {
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;
   cudaGraphExec_t graph_ = nullptr;  // of what repeat() was given last
-  double graph_key_ = 0;
   int repetitions_ = 0;
   Products products_;
   std::byte* staging_ = nullptr;  // pinned host memory that small copies go through, in turn

@@ -50,7 +50,7 @@ class EmulatedGpu final : public Gpu {
   }
   void begin_range(const char*) override {}
   void end_range() override {}
-  void repeat(double, const std::function<void()>& work) override { work(); }
+  void repeat(const std::function<void()>& work) override { work(); }
 
  private:
   GpuInfo info_{.name = "emulator",

@@ -1,5 +1,6 @@
 #pragma once
 // y of a chunk: (64 of du) x (64 or 32 tokens) in accumulators, y^T; from there to rows in global memory.
+#include "kernels/cuda/lane_sums.cuh"
 #include "kernels/cuda/mlstm/wgmma_state.cuh"
 
 namespace xlstm::mlstm {
@@ -51,22 +52,6 @@ struct alignas(8) FloatPair {
   float even, odd;
 };
 
-// Eight lanes have sums of the same kColumns pairs of tokens. In every step a lane keeps half of them and gives the
-// others away, until two are left in front. By templates: indices that the compiler does not know would put the array
-// into memory.
-template <int kKept, int kSums>
-XL_DEVICE void halve_sums(float (&sums)[kSums]) {
-  if constexpr (kKept > 1) {
-    const bool upper = (lane_index() & 2 * kKept) != 0;
-    XL_UNROLL
-    for (int j = 0; j < kKept; ++j) {
-      const float given = shuffle_xor(upper ? sums[j] : sums[kKept + j], 2 * kKept);
-      sums[j] = (upper ? sums[kKept + j] : sums[j]) + given;
-    }
-    halve_sums<kKept / 2>(sums);
-  }
-}
-
 // Row sums of y and s.dot_with over a warp's 16 columns, from the f32 values. `load` comes as long before `store` as
 // registers allow.
 template <int kEach>
@@ -96,7 +81,7 @@ struct RowDots {
     for (int j = 0; j < 2 * kColumns; ++j)
       sums[j] = y[j / 2 * 4 + j % 2] * to_float(with[j / 2][j % 2][0]) +
                 y[j / 2 * 4 + 2 + j % 2] * to_float(with[j / 2][j % 2][1]);
-    halve_sums<kColumns>(sums);
+    share_out_sums<kColumns, 2, 2>(sums);  // eight lanes have sums of the same tokens
     if (kColumns == 4) {
       sums[0] += shuffle_xor(sums[0], 16);
       sums[1] += shuffle_xor(sums[1], 16);
