@@ -50,4 +50,9 @@ awk 'NR == FNR { if ($1 !~ /^#/) budget[$1 " " $2] = $3 " " $4 " " $5 " " $6; ne
          print "check_kernels: " key " takes " $3 " registers, " $4 " bytes of spills, " $5 " of stack, " $6 " of shared memory; the budget is " budget[key]; bad = 1 } }
      END { for (key in budget) if (!(key in seen)) { print "check_kernels: no kernel for the line " key; bad = 1 }
            exit bad }' $budget "$found"
+# The program must start where there is no GPU, and say so.
+if ! command -v nvidia-smi > /dev/null; then
+  said=$(build-cuda/xlstm bench device 2>&1) && rc=0 || rc=$?
+  [[ $rc == 2 && $(wc -l <<< "$said") == 1 ]] || { echo "check_kernels: without a GPU, xlstm bench device exits $rc: $said"; exit 1; }
+fi
 echo "$(wc -l < "$found") kernels within their budgets"

@@ -34,14 +34,15 @@ void copy_rates(BenchRig& b, BenchResult& r) {
   r.text += fmt::format("\n{:<44}{:>12}{:>12}\n", "L2 to shared memory, 16 MiB in turns", "TB/s", "clusters");
   for (const int cluster : {1, 2, 4}) {
     b.reset();
-    const Tensor from = b.tensor(4096, 2048), sink = b.single(ctas, 32);
+    const Tensor from = b.tensor(4096, 2048), sink = b.single(ctas / cluster * cluster, 32);
     double bytes = 0;
     const double seconds = b.median_seconds([&] { bytes = gpu::run_copy_rate(b.ctx, cluster, kBoxes, from, sink); });
     const int clusters = gpu::clusters_at_once(b.ctx, cluster);
-    r.json["copies"].push_back({{"cluster", cluster},
-                                {"bytes_per_second", bytes / seconds},
-                                {"bytes_per_second_and_multiprocessor", bytes / seconds / (ctas / cluster * cluster)},
-                                {"clusters_at_once", clusters}});
+    r.json["copies"].push_back(
+        {{"cluster", cluster},
+         {"bytes_per_second", bytes / seconds},
+         {"bytes_per_second_and_multiprocessor", bytes / seconds / static_cast<double>(sink.rows)},
+         {"clusters_at_once", clusters}});
     r.text += fmt::format("{:<44}{:>12.2f}{:>12}\n",
                           cluster == 1 ? "each for itself" : fmt::format("clusters of {} share", cluster),
                           bytes / seconds / 1e12, clusters);

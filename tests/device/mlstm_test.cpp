@@ -286,15 +286,14 @@ TEST_P(DeviceMlstm, Anchors) {
 }
 
 // Few heads and many tokens: pieces side by side, the last of them shorter, with as many chunks as there may be at
-// least.
+// least; four of them; and heads so wide that two warpgroups share them, with an anchor within.
 TEST_P(DeviceMlstm, Pieces) {
-  EXPECT_EQ(mlstm::pieces_of(128, 128), 1);
-  EXPECT_EQ(mlstm::pieces_of(128, 16), 8);
-  EXPECT_EQ(mlstm::pieces_of(128, 1), 16);
-  EXPECT_EQ(mlstm::pieces_of(15, 1), 1);
-  EXPECT_EQ(mlstm::pieces_of(16, 1), 2);
-  for (const bool with_states : {false, true}) {
-    MlstmCase x = rounded_case(1, 1060, 2, 64, 128, exp(), 15, with_states);
+  for (const auto& [chunks, ctas, pieces] :
+       {std::array{128, 128, 1}, {128, 16, 8}, {128, 1, 16}, {15, 1, 1}, {16, 1, 2}, {33, 1, 4}})
+    EXPECT_EQ(mlstm::pieces_of(chunks, ctas), pieces);
+  for (const auto& [heads, K, V, T] : {std::array{2, 64, 128, 1060}, {1, 64, 64, 2060}, {1, 192, 384, 1100}}) {
+    SCOPED_TRACE(fmt::format("K {}, V {}, T {}", K, V, T));
+    MlstmCase x = rounded_case(1, T, heads, K, V, exp(), 15, /*with_states=*/heads == 1);
     for (double& f : x.log_f) f *= 0.05;
     x.log_f[700] = ref::kMinusInf;
     expect_cell(x, options());

@@ -60,6 +60,10 @@ TEST(Emulator, SharedMemoryHasAnEnd) {
   EXPECT_THAT(fault_of([] { shared_load<float>(shared_begin() + 2); }), HasSubstr("aligned"));
 }
 
+TEST(Emulator, WritesOfHalfAWord) {
+  EXPECT_THAT(fault_of([] { shared_store(slot(thread_index()), bf16{}); }), HasSubstr("less than 4 bytes"));
+}
+
 TEST(Emulator, WhatNobodyWroteIsNaN) {
   EXPECT_EQ(fault_of([] { EXPECT_TRUE(std::isnan(shared_load<float>(slot(thread_index())))); }), "");
 }
@@ -71,6 +75,29 @@ TEST(Emulator, GlobalMemoryIsWhatWasRegistered) {
   EXPECT_THAT(fault_of([&] { global_load(data.data() + thread_index() + 1); }), HasSubstr("of a buffer of 512"));
   float elsewhere = 0;
   EXPECT_THAT(fault_of([&] { global_load(&elsewhere); }), HasSubstr("global memory"));
+}
+
+TEST(Emulator, GlobalMemoryIsAligned) {
+  alignas(16) float x[8] = {};
+  const emulator::GlobalRange range(x, sizeof x);
+  EXPECT_EQ(fault_of([&] { global_load(x + 1); }), "");
+  EXPECT_THAT(fault_of([&] { global_load(reinterpret_cast<const double*>(x + 1)); }), HasSubstr("not aligned to 8"));
+}
+
+TEST(Emulator, WholeWarpsAndClusters) {
+  const auto fault = [](const emulator::LaunchConfig& config) -> std::string {
+    try {
+      emulator::launch(config, [] {});
+    } catch (const emulator::EmulatorFault& found) {
+      return found.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(fault({.grid = {4, 1, 1}, .cluster = 2, .threads = 64, .shared_bytes = 0, .seed = 1}), "");
+  EXPECT_THAT(fault({.grid = {1, 1, 1}, .cluster = 1, .threads = 33, .shared_bytes = 0, .seed = 1}),
+              HasSubstr("whole warps"));
+  EXPECT_THAT(fault({.grid = {3, 1, 1}, .cluster = 2, .threads = 32, .shared_bytes = 0, .seed = 1}),
+              HasSubstr("whole clusters"));
 }
 
 TEST(Emulator, LanesThatPartAreFound) {

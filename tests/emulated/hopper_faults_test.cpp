@@ -58,6 +58,10 @@ TEST(HopperEmulator, NamedBarriersOrderThoseWhoTakePart) {
 }
 
 // 512 threads begin with 128 registers each: half of them may have what the others gave, and no more.
+TEST(HopperEmulator, NamedBarriersAreFullAtSomeTime) {
+  EXPECT_THAT(fault_of([] { arrive_threads(1, 48); }), HasSubstr("more than 48 threads"));
+}
+
 TEST(HopperEmulator, RegistersAreTheCtasOwn) {
   const auto kernel = [](bool enough) {
     if (thread_index() < 256)
@@ -107,6 +111,15 @@ TEST(HopperEmulator, OneArrivalTooMany) {
     arrive(at(kBarrier));
   };
   EXPECT_THAT(fault_of(kernel, roomy(Arrival::late)), HasSubstr("more arrivals"));
+}
+
+TEST(HopperEmulator, OneBarrierInOnePlace) {
+  const auto kernel = [] {
+    if (thread_index() != 0) return;
+    make_barrier(at(0), 1);
+    make_barrier(at(0), 1);
+  };
+  EXPECT_THAT(fault_of(kernel), HasSubstr("a second barrier is made there"));
 }
 
 TEST(HopperEmulator, WhatOneLaneWaitedForOthersDoNotKnow) {
@@ -221,6 +234,18 @@ TEST(HopperEmulator, PlacesOfStoresAreNotToBeWritten) {
     }
   };
   EXPECT_THAT(fault_of(kernel, roomy(Arrival::late)), HasSubstr("written while it is read asynchronously"));
+}
+
+TEST(HopperEmulator, BoxesAreAligned) {
+  Matrix m;
+  const auto kernel = [&] {
+    for (int i = thread_index(); i < 4096; i += kEmulatedThreads)
+      shared_store(at(static_cast<std::uint32_t>(i) * 4), 0u);
+    publish_to_async();
+    sync_cta();
+    if (thread_index() == 0) store_box(m.map, {0, 0, 0}, at(128));
+  };
+  EXPECT_THAT(fault_of(kernel, roomy(Arrival::late)), HasSubstr("not aligned to 1024"));
 }
 
 // CTA 0 loads for both; both give back to both.

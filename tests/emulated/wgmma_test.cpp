@@ -132,6 +132,57 @@ TEST(Wgmma, EveryFaultIsFound) {
   }
 }
 
+TEST(Wgmma, AccumulatorsKeepTheirShape) {
+  const auto kernel = [] {
+    fill_panels(kRight, 64, 64, [](int n, int k) { return right(k, n); });
+    publish();
+    std::uint32_t a[4] = {};
+    float c[64] = {};
+    wgmma_fence();
+    wgmma<true>(c, a, columns_descriptor(at(kRight), kPanel), true);
+    wgmma<false>(reinterpret_cast<float(&)[32]>(c), a, rows_descriptor(at(kRight)), true);
+  };
+  EXPECT_THAT(fault_of(kernel, {Arrival::late, kBytes}), HasSubstr("in another shape"));
+}
+
+// Another stride between groups of eight rows, or between panels, is another operand.
+TEST(Wgmma, DescriptorsAreTakenAtTheirWord) {
+  const auto differs = [](bool transposed, std::uint64_t mask) {
+    int different = 0;
+    const auto kernel = [&] {
+      if (transposed)
+        fill_panels(kRight, 32, 128, [](int k, int n) { return right(k, n); });
+      else
+        fill_panels(kRight, 64, 64, [](int n, int k) { return right(k, n); });
+      publish();
+      std::uint32_t a[4];
+      for (std::uint32_t& pair : a) pair = pack_bf16(1.F, 1.F);
+      float c[64] = {};
+      wgmma_fence();
+      const Descriptor b = transposed ? columns_descriptor(at(kRight), kPanel) : rows_descriptor(at(kRight));
+      if (transposed)
+        wgmma<true>(c, a, b ^ mask, true);
+      else
+        wgmma<false>(reinterpret_cast<float(&)[32]>(c), a, b ^ mask, true);
+      wgmma_commit();
+      wgmma_wait<0>();
+      settled(c);
+      for (int j = 0; j < (transposed ? 64 : 32); ++j) {
+        float want = 0;
+        for (int k = 0; k < 16; ++k) want += right(k, column_of(j));
+        different += !(c[j] == want);
+      }
+    };
+    const std::string fault = fault_of(kernel, {Arrival::late, kBytes});
+    return fault.empty() ? different : -1;
+  };
+  for (const bool transposed : {false, true}) {
+    EXPECT_EQ(differs(transposed, 0), 0);
+    EXPECT_NE(differs(transposed, 32ull << 32), 0) << "stride";
+  }
+  EXPECT_NE(differs(true, 1ull << 16), 0) << "leading";
+}
+
 TEST(Wgmma, OnlyOneSwizzleIsKnown) {
   const auto kernel = [] {
     float c[32] = {};

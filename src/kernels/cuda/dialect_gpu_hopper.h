@@ -58,23 +58,24 @@ XL_DEVICE void arrive(std::uint32_t a) {
   __syncwarp();
   if (lane_index() == 0) asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(a) : "memory");
 }
+// It says that this warp has read, and hands no data over: so neither it nor wait() orders memory beyond the CTA, which
+// would cost a fence of the whole GPU each time.
 XL_DEVICE void arrive_in_cluster(std::uint32_t a) {
   __syncwarp();
   if (lane_index() < cluster_size())
     asm volatile(
         "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(a),
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(a),
         "r"(lane_index())
         : "memory");
 }
 XL_DEVICE void arrive_expecting(std::uint32_t a, std::uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(a), "r"(bytes) : "memory");
 }
-// Acquires at the cluster's scope: arrivals may come from other CTAs.
 XL_DEVICE void wait(std::uint32_t a, int parity) {
   asm volatile(
       "{\n.reg .pred over;\nagain:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%0], %1;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n"
       "@!over bra again;\n}\n" ::"r"(a),
       "r"(parity)
       : "memory");

@@ -8,8 +8,9 @@
 // barriers         sync_threads(id, count), arrive_threads(id, count): named ones, 1 to 15, of whole warps.
 //                  In shared memory, 8 bytes: make_barrier(a, arrivals), barriers_are_made() behind the last, and then
 //                  sync_cta() or sync_cluster(); arrive(a), arrive_in_cluster(a): one arrival for the whole warp, here
-//                  or at every CTA of the cluster; arrive_expecting(a, bytes): of one thread, one arrival, and the
-//                  phase wants so many bytes, too; wait(a, parity): until the phase of that parity is over
+//                  or at every CTA of the cluster, for which nothing that was written is visible by it;
+//                  arrive_expecting(a, bytes): of one thread, one arrival, and the phase wants so many bytes, too;
+//                  wait(a, parity): until the phase of that parity is over
 // bulk copies      of one thread. load_box(to, map, {column, row, plane}, barrier), load_box_to_cluster(...), to every
 //                  CTA's shared memory and barrier at these addresses; load_bytes(to, from, bytes, barrier): multiples
 //                  of 16. prefetch_box(map, {column, row, plane}): to L2. store_box(map, {column, row, plane}, from),

@@ -1,5 +1,6 @@
 #pragma once
 // How an op starts a kernel: on the context's stream, or in the emulator. Kernels take plain values only.
+#include <limits>
 #include <type_traits>
 
 #include "core/context.h"
@@ -65,6 +66,8 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
   config.cluster = shape.cluster;
   config.threads = shape.threads;
   config.shared_bytes = static_cast<std::size_t>(shape.shared_bytes);
+  emulator::note_launch(emulator::bytes_of(kernel) + emulator::bytes_of(shape) +
+                        (std::string() + ... + emulator::bytes_of(arguments)));
   const emulator::DeviceAccess open;
   emulator::launch(config, [&] { kernel(arguments...); });
 #endif
@@ -73,15 +76,37 @@ void launch(Context& ctx, const LaunchShape& shape, void (*kernel)(P...), std::t
 // How many clusters of such CTAs the device runs at a time; 0 where nobody knows.
 template <class... P>
 int clusters_at_once([[maybe_unused]] const LaunchShape& shape, [[maybe_unused]] void (*kernel)(P...)) {
-  int clusters = 0;
 #if defined(__CUDACC__)
-  allow_shared_memory(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
-  cudaLaunchAttribute cluster{};
-  cudaLaunchConfig_t config = launch_config(shape, cluster);
-  config.numAttrs = 1;
-  check_cuda(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "occupancy");
+  const auto* const id = reinterpret_cast<const void*>(kernel);
+  static std::map<std::pair<const void*, int>, int> known;
+  const auto [place, is_new] = known.try_emplace({id, shape.cluster}, 0);
+  if (is_new) {
+    allow_shared_memory(id, shape.shared_bytes);
+    cudaLaunchAttribute cluster{};
+    cudaLaunchConfig_t config = launch_config(shape, cluster);
+    config.numAttrs = 1;
+    check_cuda(cudaOccupancyMaxActiveClusters(&place->second, kernel, &config), "occupancy");
+  }
+  return place->second;
+#else
+  return 0;
 #endif
-  return clusters;
+}
+
+// CTAs along x that share what they load: 4 if x allows it, or fewer if that many run in fewer waves. A device whose
+// groups of multiprocessors are not whole has room for fewer clusters than for as many single CTAs.
+template <class... P>
+int best_cluster(LaunchShape shape, void (*kernel)(P...)) {
+  int best = 1;
+  i64 fewest = std::numeric_limits<i64>::max();
+  for (const int cluster : {4, 2, 1}) {
+    if (shape.x % cluster != 0) continue;
+    shape.cluster = cluster;
+    const i64 clusters = shape.x * shape.y * shape.z / cluster, at_once = clusters_at_once(shape, kernel);
+    const i64 waves = at_once == 0 ? 1 : (clusters + at_once - 1) / at_once;
+    if (waves < fewest) best = cluster, fewest = waves;
+  }
+  return best;
 }
 
 }  // namespace xlstm::dialect

@@ -6,7 +6,7 @@
 namespace xlstm::gpu {
 
 void run_gate_vectors(Context& ctx, const Call& call, const CellTensors& t, const CellWorkspace& ws, bool forward) {
-  launch(ctx, {.y = call.heads(), .threads = kThreads, .shared_bytes = kGateBytes}, &gate_vectors,
+  launch(ctx, {.y = call.heads(), .threads = kGateThreads, .shared_bytes = kGateBytes}, &gate_vectors,
          gate_inputs(call.shape, t, forward), ws.vectors);
 }
 

@@ -1,6 +1,4 @@
 // SwiGLU: a thread takes a run of columns of gate and up, and reads and writes each once.
-#include <algorithm>
-
 #include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.h"
@@ -19,12 +17,14 @@ struct Swiglu {
   Rows<T> y, gate_up;    // forward: y is written
   Rows<T> dy, dgate_up;  // backward: absent in forward
   i64 cols;              // of y
+  int blocks;            // CTAs to a row
 };
 
 template <class T, int W>
 XL_KERNEL(kThreads, 8)
 swiglu_forward_runs(const Swiglu<T> p) {
-  const i64 row = block_index().y, column = (i64{block_index().x} * kThreads + thread_index()) * W;
+  const int block = static_cast<int>(block_index().x), row = block / p.blocks,
+            column = (block % p.blocks * kThreads + thread_index()) * W;
   if (column >= p.cols) return;
   float gate[W], up[W], y[W];
   load_floats<W>(gate, p.gate_up.row(row) + column);
@@ -37,7 +37,8 @@ swiglu_forward_runs(const Swiglu<T> p) {
 template <class T, int W>
 XL_KERNEL(kThreads, 8)
 swiglu_backward_runs(const Swiglu<T> p) {
-  const i64 row = block_index().y, column = (i64{block_index().x} * kThreads + thread_index()) * W;
+  const int block = static_cast<int>(block_index().x), row = block / p.blocks,
+            column = (block % p.blocks * kThreads + thread_index()) * W;
   if (column >= p.cols) return;
   float gate[W], up[W], dy[W];
   load_floats<W>(gate, p.gate_up.row(row) + column);
@@ -53,15 +54,10 @@ swiglu_backward_runs(const Swiglu<T> p) {
 }
 
 template <class T>
-void start(Context& ctx, i64 rows, int width, void (*kernel)(const Swiglu<T>), const Swiglu<T>& all) {
+void start(Context& ctx, i64 rows, int width, void (*kernel)(const Swiglu<T>), Swiglu<T> p) {
   const i64 per_block = i64{kThreads} * width;
-  for (i64 row = 0; row < rows; row += 65535) {
-    Swiglu<T> part = all;
-    for (Rows<T>* r : {&part.y, &part.gate_up, &part.dy, &part.dgate_up}) r->data += row * r->stride;
-    launch(ctx,
-           {.x = (all.cols + per_block - 1) / per_block, .y = std::min<i64>(rows - row, 65535), .threads = kThreads},
-           kernel, part);
-  }
+  p.blocks = static_cast<int>((p.cols + per_block - 1) / per_block);
+  launch(ctx, {.x = rows * p.blocks, .threads = kThreads}, kernel, p);
 }
 
 }  // namespace
@@ -70,7 +66,7 @@ void swiglu_forward(Context& ctx, Tensor y, Tensor gate_up) {
   check_shape(y, y.rows, y.cols, y.dtype);
   check_shape(gate_up, y.rows, 2 * y.cols, y.dtype);
   with_gpu_type(y.dtype, [&]<class T>() {
-    const Swiglu<T> p{rows_of<T>(y), rows_of<T>(gate_up), {}, {}, y.cols};
+    const Swiglu<T> p{rows_of<T>(y), rows_of<T>(gate_up), {}, {}, y.cols, 0};
     if (all_wide(y, gate_up)) return start(ctx, y.rows, kWide<T>, &swiglu_forward_runs<T, kWide<T>>, p);
     start(ctx, y.rows, 1, &swiglu_forward_runs<T, 1>, p);
   });
@@ -80,7 +76,7 @@ void swiglu_backward(Context& ctx, Tensor dgate_up, Tensor dy, Tensor gate_up) {
   check_shape(dy, dy.rows, dy.cols, dy.dtype);
   for (const Tensor& t : {dgate_up, gate_up}) check_shape(t, dy.rows, 2 * dy.cols, dy.dtype);
   with_gpu_type(dy.dtype, [&]<class T>() {
-    const Swiglu<T> p{{}, rows_of<T>(gate_up), rows_of<T>(dy), rows_of<T>(dgate_up), dy.cols};
+    const Swiglu<T> p{{}, rows_of<T>(gate_up), rows_of<T>(dy), rows_of<T>(dgate_up), dy.cols, 0};
     if (all_wide(dy, dgate_up, gate_up)) return start(ctx, dy.rows, kWide<T>, &swiglu_backward_runs<T, kWide<T>>, p);
     start(ctx, dy.rows, 1, &swiglu_backward_runs<T, 1>, p);
   });

@@ -104,7 +104,7 @@ XL_KERNEL(32, 1) copy_rate(const XL_GRID_CONSTANT CopyRate p) {
 }  // namespace
 
 double run_product_rate(Context& ctx, const ProductRate& which, i64 batches, Tensor sink) {
-  const int ctas = ctx.gpu->info().multiprocessors;
+  const i64 ctas = sink.rows / which.warpgroups;
   XL_CHECK(sink.rows == ctas * which.warpgroups && sink.cols == 1, "a sink of {} rows", sink.rows);
   const LaunchShape shape{.x = ctas, .threads = 128 * which.warpgroups, .shared_bytes = kProductBytes};
   const auto start = [&](auto* kernel) {
@@ -116,12 +116,12 @@ double run_product_rate(Context& ctx, const ProductRate& which, i64 batches, Ten
     start(&product_rate<64, true>);
   else
     start(&product_rate<256, true>);
-  return 2.0 * 64 * 16 * which.columns * kProductsPerBatch * static_cast<double>(batches * ctas * which.warpgroups);
+  return 2.0 * 64 * 16 * which.columns * kProductsPerBatch * static_cast<double>(batches * sink.rows);
 }
 
 double run_copy_rate(Context& ctx, int cluster, i64 boxes, Tensor from, Tensor sink) {
-  const int ctas = ctx.gpu->info().multiprocessors / cluster * cluster;
-  XL_CHECK(from.rows % 64 == 0 && from.cols % 64 == 0 && sink.rows >= ctas && sink.cols == 32, "boxes of 64 x 64");
+  XL_CHECK(from.rows % 64 == 0 && from.cols % 64 == 0, "no boxes of 64 x 64 in {} x {}", from.rows, from.cols);
+  XL_CHECK(sink.rows % cluster == 0 && sink.cols == 32, "{} CTAs in clusters of {}", sink.rows, cluster);
   const CopyRate p{.from = make_tensor_map({.data = reinterpret_cast<bf16*>(from.data),
                                             .columns = from.cols,
                                             .rows = from.rows,
@@ -132,8 +132,8 @@ double run_copy_rate(Context& ctx, int cluster, i64 boxes, Tensor from, Tensor s
                    .rows = static_cast<int>(from.rows / 64),
                    .columns = static_cast<int>(from.cols / 64),
                    .boxes = static_cast<int>(boxes)};
-  launch(ctx, {.x = ctas, .threads = 32, .shared_bytes = kCopyBytes, .cluster = cluster}, &copy_rate, p);
-  return static_cast<double>(boxes) * kPanel * ctas;
+  launch(ctx, {.x = sink.rows, .threads = 32, .shared_bytes = kCopyBytes, .cluster = cluster}, &copy_rate, p);
+  return static_cast<double>(boxes) * kPanel * static_cast<double>(sink.rows);
 }
 
 int clusters_at_once(Context& ctx, int cluster) {

@@ -1,6 +1,6 @@
 #pragma once
 // How fast the parts of an H100 or H200 are, each alone, of which the cell's scan is made: for `xlstm bench device`.
-// Every call starts one kernel, on all multiprocessors.
+// Every call starts one kernel.
 #include "core/context.h"
 
 namespace xlstm::gpu {
@@ -11,12 +11,12 @@ struct ProductRate {
   int warpgroups = 1;     // of a multiprocessor: 1 or 2
 };
 constexpr int kProductsPerBatch = 32;
-// FLOPs in all. sink: f32, (multiprocessors * warpgroups, 1): an accumulator of each.
+// FLOPs in all. sink: f32, (CTAs * warpgroups, 1): an accumulator of each.
 [[gnu::weak]] double run_product_rate(Context& ctx, const ProductRate& which, i64 batches, Tensor sink);
 
 // Boxes of 64 x 64 from L2 to shared memory; in a cluster every CTA loads its share of them for all. Bytes that arrive,
-// in all multiprocessors together. from: bf16, rows and columns multiples of 64. sink: f32, (multiprocessors, 32): sums
-// of the first words of all boxes.
+// at all CTAs together. from: bf16, rows and columns multiples of 64. sink: f32, (CTAs, 32): sums of the first words of
+// all boxes.
 [[gnu::weak]] double run_copy_rate(Context& ctx, int cluster, i64 boxes, Tensor from, Tensor sink);
 
 // Clusters of CTAs with all the shared memory of a multiprocessor each, as the scan's are. 0: nobody knows.

@@ -3,6 +3,7 @@
 
 #include "core/bf16.h"
 #include "kernels/cuda/emulator/device_memory.h"
+#include "kernels/cuda/emulator/gpu.h"
 #include "kernels/ops.h"
 
 namespace xlstm::gpu {
@@ -32,6 +33,8 @@ std::vector<double> values(const Tensor& t, bool transposed) {
 }
 
 void multiply(Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
+  emulator::note_launch("product" + emulator::bytes_of(c) + emulator::bytes_of(z) + emulator::bytes_of(a) +
+                        emulator::bytes_of(b) + emulator::bytes_of(flags));
   const emulator::DeviceAccess open;
   const i64 K = flags.transpose_a ? a.rows : a.cols;
   const std::vector<double> left = values(a, flags.transpose_a), right = values(b, !flags.transpose_b);

@@ -82,18 +82,32 @@ gate_gradients(const GateGradients g) {
   }
 }
 
+struct alignas(16) EightColumns {
+  std::uint32_t pairs[4];
+};
+
 // grid: (ceil(B T / 8), 1), one warp to a row of all heads
 XL_KERNEL(kThreads, 1)
 scale_gradient(const ScaledGradient s) {
   const i64 row = static_cast<i64>(block_index().x) * (kThreads / 32) + warp_index();
   if (row >= static_cast<i64>(s.shape.sequences) * s.shape.tokens) return;
   const int width = s.shape.heads * s.shape.v_dim;
-  for (int column = 2 * lane_index(); column < width; column += 64) {
-    const float factor =
-        1.f / (global_load(s.denominator.data + row * s.denominator.stride + column / s.shape.v_dim) + s.shape.eps);
-    const auto pair = global_load(reinterpret_cast<const std::uint32_t*>(s.dh.data + row * s.dh.stride + column));
-    global_store(reinterpret_cast<std::uint32_t*>(s.out.data + row * s.out.stride + column),
-                 pack_bf16(low_half(pair) * factor, high_half(pair) * factor));
+  constexpr int kDepth = 4;  // pieces of eight columns, all of one head, that are on their way at a time
+  for (int first = 8 * lane_index(); first < width; first += kDepth * 256) {
+    EightColumns piece[kDepth];
+    XL_UNROLL
+    for (int i = 0; i < kDepth; ++i)
+      if (first + i * 256 < width)
+        piece[i] = global_load(reinterpret_cast<const EightColumns*>(s.dh.data + row * s.dh.stride + first + i * 256));
+    XL_UNROLL
+    for (int i = 0; i < kDepth; ++i) {
+      const int column = first + i * 256;
+      if (column >= width) continue;
+      const float factor =
+          1.f / (global_load(s.denominator.data + row * s.denominator.stride + column / s.shape.v_dim) + s.shape.eps);
+      for (std::uint32_t& pair : piece[i].pairs) pair = pack_bf16(low_half(pair) * factor, high_half(pair) * factor);
+      global_store(reinterpret_cast<EightColumns*>(s.out.data + row * s.out.stride + column), piece[i]);
+    }
   }
 }
 

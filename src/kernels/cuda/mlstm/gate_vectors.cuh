@@ -12,6 +12,7 @@ namespace xlstm::mlstm {
 using namespace dialect;
 
 constexpr float kNothing = -INFINITY;
+constexpr int kGateThreads = 1024;  // one CTA per head has to keep the memory busy alone
 constexpr int kChunksAtOnce = 256;
 constexpr int kGateBytes = 4 * 3 * kChunksAtOnce;  // of shared memory: sum of log f, largest a, m before each chunk
 
@@ -136,8 +137,8 @@ XL_DEVICE void write_chunk(const GateVectors& out, const GateInputs& in, const C
                  g.head < kChunk ? 0.f : expf(g.total + m - next_shift));
 }
 
-// grid: (1, B H); kThreads threads; kGateBytes of shared memory
-XL_KERNEL(kThreads, 1)
+// grid: (1, B H); kGateThreads threads; kGateBytes of shared memory
+XL_KERNEL(kGateThreads, 1)
 gate_vectors(const GateInputs in, const GateVectors out) {
   const std::uint32_t totals = shared_begin(), largest = totals + 4 * kChunksAtOnce,
                       before = largest + 4 * kChunksAtOnce;
@@ -146,7 +147,7 @@ gate_vectors(const GateInputs in, const GateVectors out) {
   float m = !in.shape.normalize ? 0.f : (in.has_first ? global_load(in.first_max + head) : kNothing);
   for (i64 begin = 0; begin < chunks; begin += kChunksAtOnce) {
     const i64 count = chunks - begin < kChunksAtOnce ? chunks - begin : kChunksAtOnce;
-    for (i64 i = warp_index(); i < count; i += kThreads / 32) {
+    for (i64 i = warp_index(); i < count; i += kGateThreads / 32) {
       const ChunkGates g = read_chunk(in, head, begin + i);
       const float a = largest_of_warp(larger(g.a[0], g.a[1]));
       if (lane_index() == 0) {
@@ -161,7 +162,7 @@ gate_vectors(const GateInputs in, const GateVectors out) {
         if (in.shape.normalize) m = larger(shared_load<float>(at(totals, i)) + m, shared_load<float>(at(largest, i)));
       }
     sync_cta();
-    for (i64 i = warp_index(); i < count; i += kThreads / 32) {
+    for (i64 i = warp_index(); i < count; i += kGateThreads / 32) {
       const ChunkGates g = read_chunk(in, head, begin + i);
       const float incoming = shared_load<float>(at(before, i));
       const float a = largest_of_warp(larger(g.a[0], g.a[1]));

@@ -67,18 +67,14 @@ struct WgmmaScans {
  private:
   template <int kDx, Pass kPass, bool kNormalize>
   void start(const WgmmaScan& p) const {
-    const i64 slices = slices_of(p.scan.du, kDx);
-    launch(ctx,
-           {.x = slices,
-            .y = i64{p.scan.shape.sequences} * p.scan.shape.heads,
-            .z = p.scan.pieces,
-            .threads = kWgmmaThreads,
-            .shared_bytes = static_cast<int>(WgmmaLayout<kDx, kNormalize>::kBytes),
-            .cluster = !clusters         ? 1
-                       : slices % 4 == 0 ? 4
-                       : slices % 2 == 0 ? 2
-                                         : 1},
-           &wgmma_scan<kDx, kPass, kNormalize>, p);
+    const auto kernel = &wgmma_scan<kDx, kPass, kNormalize>;
+    LaunchShape shape{.x = slices_of(p.scan.du, kDx),
+                      .y = i64{p.scan.shape.sequences} * p.scan.shape.heads,
+                      .z = p.scan.pieces,
+                      .threads = kWgmmaThreads,
+                      .shared_bytes = static_cast<int>(WgmmaLayout<kDx, kNormalize>::kBytes)};
+    if (clusters) shape.cluster = best_cluster(shape, kernel);
+    launch(ctx, shape, kernel, p);
   }
 };
 
