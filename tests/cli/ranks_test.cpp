@@ -294,14 +294,6 @@ TEST_F(MpiRun, SupervisedRunsGoOnByThemselves) {
   EXPECT_THAT(ended.err, HasSubstr("starting again"));
 }
 
-TEST_F(CliTest, SupervisionGivesUp) {
-  const Arguments launcher{
-      XLSTM_SOURCE_DIR "/scripts/supervise.sh", "--pause", "0", "--limit", "3", "sh", "-c", "exit 9"};
-  const Ended ended = Program(path(""), {}, "", "", launcher).wait();
-  EXPECT_EQ(ended.code, 9);
-  EXPECT_THAT(ended.err, HasSubstr("3 failures in a row"));
-}
-
 // Twenty kills of one rank out of one, two or four; scripts/kill_test.sh 200 1 4 does more.
 TEST_F(MpiRun, RanksKilledAtRandomMoments) {
   const std::string command = fmt::format("XLSTM_PROGRAM='{}' '{}/scripts/kill_test.sh' 20 1 4 > '{}' 2>&1",
