@@ -183,7 +183,7 @@ RunOutcome Trainer::run(std::optional<i64> stop_at) {
     const std::string damage = next_batch();
     const double waited = timer.seconds();
     const Meeting now = meet(damage);
-    if (!now.signal.empty()) return stop(now.signal);
+    if (!now.signal.empty()) return trained_ ? stop(now.signal) : stop_at_once(now.signal);
     if (now.damaged) data_ends(damage);
     const StepRecord record = train_one(timer, waited, now);
     if (log_) log_->step(record);
@@ -260,6 +260,7 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& 
   ctx_.profile = nullptr;
   if (gemm_algorithms_) gemm_algorithms_->keep();
 
+  trained_ = true;
   ++at_.step;
   at_.updates += result.applied;
   at_.next_sequence += cfg_.train.batch_size;
@@ -291,6 +292,13 @@ void Trainer::end_log(const std::string& note) {
 RunOutcome Trainer::stop(const std::string& why) {
   save_for_good();
   end_log(fmt::format("{}: saved at step {}; run the same command again to go on", why, at_.step));
+  return RunOutcome::stopped;
+}
+
+// Before the first step: what there is to keep is on the disk already.
+RunOutcome Trainer::stop_at_once(const std::string& why) {
+  end_log(fmt::format("{}: stopped at step {}, before a step was made; run the same command again to go on", why,
+                      at_.step));
   return RunOutcome::stopped;
 }
 

@@ -88,11 +88,13 @@ class Trainer {
   void tell_start(const std::string& resumed);
   void end_log(const std::string& note);
   RunOutcome stop(const std::string& why);
+  RunOutcome stop_at_once(const std::string& why);
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
   Ranks ranks_here() const { return {ranks_.rank(), ranks_.size()}; }
 
   StopSignal signals_;  // from the first moment: loading takes its time
+  bool trained_ = false;
   std::unique_ptr<Communicator> alone_;
   Communicator& ranks_;
   TrainConfig cfg_;

@@ -138,6 +138,23 @@ TEST_F(MpiRun, ASignalToOneRankSavesOnce) {
   must_run({"checkpoint", "verify", "run"});
 }
 
+// While the ranks find each other.
+TEST_F(MpiRun, ASignalBeforeTheFirstStepStopsAllRanks) {
+  for (const int signal : {SIGTERM, SIGUSR1}) {
+    const auto program = start_on(2, train("run", endless()));
+    pid_t second = -1;
+    for (int i = 0; i < 5000 && (second = process_of(program->pid(), 1)) < 0; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    wait_until_caught(second, signal);
+    kill(second, signal);
+    const Ended ended = program->wait();
+    EXPECT_EQ(ended.code, 75) << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr("stopped before the run was opened"));
+    EXPECT_TRUE(ended.errors().empty()) << ended.err;
+  }
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
 TEST_F(MpiRun, ASignalThatMpirunPassesOnSavesOnce) {
   const auto program = start_on(2, train("run", endless()));
   wait_for_steps("run", 20);
