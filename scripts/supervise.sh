@@ -67,7 +67,7 @@ await_child() {
   local again
   while :; do
     interrupted='' again=''
-    if [[ "$told" == USR1 ]]; then sleep 5 & again=$!; fi
+    if [[ "$told" == USR1 ]]; then sleep 2 & again=$!; fi
     wait -n "$child" ${again:+"$again"}
     kill -0 "$child" 2> /dev/null || break
     [[ -z "$interrupted" && -n "$again" ]] && kill -USR1 "$child" 2> /dev/null

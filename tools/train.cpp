@@ -39,8 +39,7 @@ void stop_if_told(Communicator& ranks) {
 
 void train(const Options& o, Communicator& ranks) {
   stop_if_told(ranks);
-  TrainConfig cfg;
-  ranks.together("config", [&] { cfg = load_train_config(o.config, o.set); });
+  TrainConfig cfg = load_config_on_all(ranks, o.config, o.set);
   cfg.log.profile = cfg.log.profile || o.profile;
   const fs::path run = o.run.empty() ? fs::path("runs") / cfg.run.name : fs::path(o.run);
   if (ranks.size() > 1)
@@ -73,7 +72,7 @@ void add_train_command(CLI::App& app) {
       "Example:\n  xlstm train --config configs/quickstart.yaml --set model.mixer.input_gate=sigmoid --run runs/sig");
   cmd->callback([o] {
     const StopSignal from_the_first_moment;  // ranks take their time to find each other
-    with_ranks([&](Communicator& ranks) { train(*o, ranks); });
+    with_ranks("xlstm train", [&](Communicator& ranks) { train(*o, ranks); });
   });
 }
 

@@ -206,6 +206,44 @@ TEST_F(MpiRun, WhatOneRankCannotDoIsSaidOnce) {
   EXPECT_FALSE(fs::exists(path("run")));
 }
 
+TEST_F(MpiRun, ConfigFromStdinReachesAllRanks) {
+  must_run(train("one"));
+  const std::string script = "exec \"$@\" < tiny.yaml";
+  Arguments words{"sh", "-c", script, "sh"};
+  for (const std::string& word : mpirun(2)) words.push_back(word);
+  const Ended ended = Program(path(""), {"train", "--config", "-", "--run", "run"}, "", "", words).wait();
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(weights("run"), weights("one"));
+}
+
+TEST_F(MpiRun, AnotherCommandIsNamed) {
+  const Ended ended = run_pair(XLSTM_PROGRAM, train("run"), {"eval", "--checkpoint", "run"});
+  EXPECT_EQ(ended.code, 2) << ended.err;
+  EXPECT_EQ(ended.errors().size(), 1u) << ended.err;
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("rank 1 ("), HasSubstr("the command is xlstm eval there, xlstm train on")));
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
+TEST_F(MpiRun, BenchStepCountsWhatTheFormulasSay) {
+  const Arguments bench{"bench", "step", "--config", "tiny.yaml", "--steps", "1", "--warmup", "0", "--json"};
+  const Ended three = run_on(3, bench);
+  EXPECT_EQ(three.code, 2);
+  EXPECT_EQ(three.errors().size(), 1u) << three.err;
+  EXPECT_THAT(three.err, HasSubstr("error: parallel.reduction_slots: 2 slots cannot be shared by 3 ranks"));
+  for (const char* shared : {"true", "false"})
+    for (const char* precision : {"f32", "bf16"}) {
+      Arguments words = bench;
+      for (const std::string& more :
+           {fmt::format("parallel.shard_optimizer={}", shared), fmt::format("run.precision={}", precision),
+            std::string("model.embedding_dim=128")})
+        words.insert(words.end(), {"--set", more});
+      const Json j = run_on(2, words).json();
+      for (const char* reduction : {"exact", "fast"})
+        EXPECT_EQ(j[reduction]["sent_bytes"], j[reduction]["expected_bytes"]) << shared << precision << reduction;
+      EXPECT_EQ(j["fast"]["sent_bytes_of_gradients"], "by formula");
+    }
+}
+
 TEST_F(MpiRun, AnotherBuildOfTheProgramIsNamed) {
   fs::copy_file(XLSTM_PROGRAM, path("another"));
   std::ofstream(path("another"), std::ios::app | std::ios::binary) << "built on another day";
