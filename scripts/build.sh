@@ -6,5 +6,6 @@ preset=${1:-cpu}
 [[ $# -gt 0 ]] && shift
 export CCACHE_NOHASHDIR=1
 cmake --preset "$preset" >/tmp/xlstm_configure_$$.log 2>&1 || { cat /tmp/xlstm_configure_$$.log >&2; exit 1; }
+grep '^-- no ' /tmp/xlstm_configure_$$.log || true  # what is left out
 rm -f /tmp/xlstm_configure_$$.log
 cmake --build --preset "$preset" ${1:+--target "$@"}

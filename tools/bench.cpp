@@ -94,10 +94,14 @@ Json class_rows(const Profile& profile, i64 steps, double seconds_per_step, std:
 
 // Under mpirun.
 BenchResult bench_step_of_ranks(const StepOptions& o, const TrainConfig& cfg, Communicator& ranks) {
+  ranks.configure({.timeout = static_cast<double>(cfg.parallel.timeout)});
   agree(ranks, facts_of_program());
   agree(ranks, facts_of(cfg));
+  ranks.together("ranks", [&] { check_ranks(cfg, ranks.size()); });
   set_threads(threads_of_rank(ranks, o.out.threads > 0 ? o.out.threads : cfg.run.threads));
-  const Machine machine(cfg.run, ranks.local_rank());
+  std::optional<Machine> there;
+  ranks.together("device", [&] { there.emplace(cfg.run, ranks.local_rank()); });
+  const Machine& machine = *there;
   BenchResult r = bench_ranks(cfg, o.steps, o.warmup, machine, ranks);
   r.json["bench"] = "step";
   r.json["config"] = write_config(cfg);
@@ -156,9 +160,8 @@ void add_bench_step(CLI::App& bench) {
       "Under mpirun: both reductions, and the same work per rank by one rank alone\n"
       "  mpirun -np 2 xlstm bench step --config bench/configs/small.yaml --set train.batch_size=8");
   cmd->callback([o] {
-    with_ranks([&](Communicator& ranks) {
-      TrainConfig cfg;
-      ranks.together("config", [&] { cfg = load_train_config(o->config, o->set); });
+    with_ranks("xlstm bench step", [&](Communicator& ranks) {
+      const TrainConfig cfg = load_config_on_all(ranks, o->config, o->set);
       if (ranks.size() == 1) return publish(bench_step(*o, cfg), o->out.json, o->out.save);
       const BenchResult r = bench_step_of_ranks(*o, cfg, ranks);
       if (ranks.first()) publish(r, o->out.json, o->out.save);

@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/text.h"
+#include "dist/communicator.h"
 #include "tools/commands.h"
 #include "train/hardware.h"
 
@@ -78,6 +79,17 @@ Json advice(const Machine& machine) {
   return lines;
 }
 
+std::string nccl_row() {
+  if (nccl_version().empty())
+    return has_gpu_back_end()
+               ? "not part of this build: several ranks cannot share GPUs (install libnccl-dev, build again)"
+               : "not part of this build, which is for the processor";
+  const std::string here = nccl_library_version();
+  return fmt::format("built with {}; {}", nccl_version(),
+                     here.empty() ? "libnccl.so.2 is not found: install libnccl2, or name its folder in LD_LIBRARY_PATH"
+                                  : "the library here is " + here);
+}
+
 void print_doctor(bool as_json) {
   set_threads(0);
   const Machine machine{RunConfig{}};
@@ -89,6 +101,7 @@ void print_doctor(bool as_json) {
   j["nvidia_driver"] = proc_value("/proc/driver/nvidia/version", "NVRM version:");
   j["nvcc"] = find_program("nvcc");
   j["mpirun"] = find_program("mpirun");
+  j["nccl_library"] = nccl_library_version().empty() ? Json(nullptr) : Json(nccl_library_version());
   j["disk_available_bytes"] = disk;
   j["gemm_flops"] = gemm;
   j["copy_bytes_per_second"] = copy;
@@ -109,6 +122,8 @@ void print_doctor(bool as_json) {
   row("GPUs", gpu_names.empty() ? "none found" : gpu_names + "; driver " + j["nvidia_driver"].get<std::string>());
   row("CUDA compiler", or_none(j["nvcc"]));
   row("mpirun", or_none(j["mpirun"]));
+  row("MPI", j["mpi"].is_null() ? "not part of this build: runs have one process" : j["mpi"].get<std::string>());
+  row("NCCL", nccl_row());
   row("computes on", machine.name());
   row("matrix products", fmt::format("{:.0f} GF/s in {} (measured)", gemm / 1e9, machine.gpu() ? "bf16" : "f32"));
   row("memory copy", fmt::format("{:.1f} GB/s read and written (measured)", copy / 1e9));

@@ -89,6 +89,7 @@ std::vector<Result> run_eval(const Options& o, Communicator& ranks) {
   std::unique_ptr<LoadedModel> model;
   ranks.together("model",
                  [&] { model = std::make_unique<LoadedModel>(o.checkpoint, std::nullopt, ranks.local_rank()); });
+  ranks.configure({.timeout = static_cast<double>(model->config().parallel.timeout)});
   log_info("{}: step {}", model->folder().string(), model->step());
   std::vector<std::string> sets = o.data;
   if (sets.empty()) sets.emplace_back(model->config().data.validation.empty() ? "" : "validation");
@@ -170,7 +171,7 @@ void add_eval_command(CLI::App& app) {
   cmd->add_option("--threads", o->threads, "[every usable core]")->check(thread_count());
   cmd->add_flag("--json", o->json, "One JSON object");
   cmd->footer("Example:\n  xlstm eval --checkpoint runs/exp --data data/quickstart");
-  cmd->callback([o] { with_ranks([&](Communicator& ranks) { print_eval(*o, ranks); }); });
+  cmd->callback([o] { with_ranks("xlstm eval", [&](Communicator& ranks) { print_eval(*o, ranks); }); });
 }
 
 }  // namespace xlstm

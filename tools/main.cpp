@@ -109,9 +109,16 @@ void check_processes(const CLI::App& app) {
   expect_one_process(name);
 }
 
+// The version, and what this build has of what may be left out.
+std::string version_text() {
+  const std::string mpi = mpi_version(), nccl = nccl_version();
+  return fmt::format("{} ({}, {}, {})", program_version(), has_gpu_back_end() ? "CUDA" : "no CUDA",
+                     mpi.empty() ? "no MPI" : mpi, nccl.empty() ? "no NCCL" : "NCCL " + nccl);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Pretrains xLSTM language models: text, tokens, training, evaluation, samples.", "xlstm");
-  app.set_version_flag("--version", program_version());
+  app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
   app.footer(kExitCodes);
   add_doctor_command(app);

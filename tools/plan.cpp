@@ -4,6 +4,7 @@
 #include "core/text.h"
 #include "model/flops.h"
 #include "tools/commands.h"
+#include "train/exchange.h"
 #include "train/fit.h"
 #include "train/hardware.h"
 #include "train/machine.h"
@@ -18,7 +19,11 @@ struct Options {
   std::string config, gpu;
   std::vector<std::string> set;
   std::optional<double> gemm_gflops, bandwidth_gbs, memory_gib, price;
+  int ranks = 1, hosts = 1;
   bool json = false;
+
+  Ranks of() const { return {0, ranks}; }  // the first has the largest share
+  int on_a_host() const { return (ranks + hosts - 1) / hosts; }
 };
 
 // The machine that is meant: this one, measured, unless the options say more.
@@ -50,6 +55,7 @@ Target find_target(const Options& o, const TrainConfig& cfg) {
   if (o.bandwidth_gbs) t.bytes = *o.bandwidth_gbs * 1e9;
   if (o.memory_gib)
     (t.device == Device::cuda ? t.memory.device : t.memory.host) = static_cast<i64>(*o.memory_gib * 0x1p30);
+  t.memory.sharing = o.on_a_host();
   return t;
 }
 
@@ -59,21 +65,21 @@ struct MemoryRow {
   i64 bytes = 0, per_block = 0;
 };
 
-std::vector<MemoryRow> memory_rows(const TrainConfig& cfg, const Target& t) {
+std::vector<MemoryRow> memory_rows(const TrainConfig& cfg, const Target& t, Ranks ranks) {
   Gpu* gpu = t.machine ? t.machine->gpu() : nullptr;
   std::vector<MemoryRow> rows;
-  for (const ArenaSize& size : measure_training(cfg, t.device, gpu)) rows.push_back({size.name, size.bytes});
+  for (const ArenaSize& size : measure_training(cfg, t.device, gpu, ranks)) rows.push_back({size.name, size.bytes});
   TrainConfig more = cfg;
   ++more.model.num_blocks;
-  const std::vector<ArenaSize> larger = measure_training(more, t.device, gpu);
+  const std::vector<ArenaSize> larger = measure_training(more, t.device, gpu, ranks);
   for (std::size_t i = 0; i < rows.size() && i < larger.size(); ++i)
     rows[i].per_block = larger[i].bytes - rows[i].bytes;
   return rows;
 }
 
-std::vector<std::string> suggestions(const TrainConfig& cfg, const Target& t) {
+std::vector<std::string> suggestions(const TrainConfig& cfg, const Target& t, Ranks ranks) {
   if (t.memory.host == 0 && t.memory.device == 0) return {};
-  const Suggestions s = suggest(cfg, t.device, t.memory, t.machine ? t.machine->gpu() : nullptr);
+  const Suggestions s = suggest(cfg, t.device, t.memory, t.machine ? t.machine->gpu() : nullptr, ranks);
   std::vector<std::string> lines;
   if (s.micro_batch_size) lines.push_back(fmt::format("--set train.micro_batch_size={}", *s.micro_batch_size));
   if (s.recompute)
@@ -82,8 +88,9 @@ std::vector<std::string> suggestions(const TrainConfig& cfg, const Target& t) {
   return lines;
 }
 
-std::string memory_table(const std::vector<MemoryRow>& rows) {
-  std::string text = fmt::format("{:<26}{:>12}{:>14}\n", "memory", "all", "a block more");
+std::string memory_table(const std::vector<MemoryRow>& rows, const Options& o) {
+  std::string text =
+      fmt::format("{:<26}{:>12}{:>14}\n", o.ranks == 1 ? "memory" : "memory of a rank", "all", "a block more");
   i64 bytes = 0, per_block = 0;
   for (const MemoryRow& row : rows) {
     text += fmt::format("  {:<24}{:>12}{:>14}\n", row.name, human_bytes(row.bytes), human_bytes(row.per_block));
@@ -91,6 +98,18 @@ std::string memory_table(const std::vector<MemoryRow>& rows) {
     per_block += row.per_block;
   }
   return text + fmt::format("  {:<24}{:>12}{:>14}\n", "total", human_bytes(bytes), human_bytes(per_block));
+}
+
+// What each rank sends in a step.
+ExchangedBytes planned_exchange(const TrainConfig& cfg, Device device, Ranks ranks) {
+  TrainArenas arenas = TrainArenas::measuring(device);
+  return exchanged_bytes(TrainState(arenas, cfg, ranks), cfg);
+}
+
+std::string exchange_row(const ExchangedBytes& e) {
+  const auto bytes = [](double x) { return human_bytes(static_cast<i64>(x)); };
+  return fmt::format("sent per step     {} by each rank: gradients {}, weights {}, all else {}\n", bytes(e.total()),
+                     bytes(e.gradients), bytes(e.weights), bytes(e.small));
 }
 
 void print_plan(const Options& o) {
@@ -101,16 +120,18 @@ void print_plan(const Options& o) {
   const TrainConfig cfg = load_train_config(o.config, o.set);
   set_threads(static_cast<int>(cfg.run.threads));
   const Target t = find_target(o, cfg);
-  const std::vector<MemoryRow> memory = memory_rows(cfg, t);
-  const std::vector<ArenaSize> sizes = measure_training(cfg, t.device, t.machine ? t.machine->gpu() : nullptr);
+  const std::vector<MemoryRow> memory = memory_rows(cfg, t, o.of());
+  const std::vector<ArenaSize> sizes = measure_training(cfg, t.device, t.machine ? t.machine->gpu() : nullptr, o.of());
+  const ExchangedBytes exchanged = planned_exchange(cfg, t.device, o.of());
   const StepEstimate estimate = estimate_step(cfg, t.device, t.machine ? t.machine->gpu() : nullptr);
   const bool known = t.flops > 0 && t.bytes > 0;
-  const double step = known ? estimate.seconds(t.flops, t.bytes) : 0;
+  // Every rank has a GPU of its own; on processors, those of a host share it.
+  const double step = known ? estimate.seconds(t.flops, t.bytes) / (t.device == Device::cuda ? o.ranks : o.hosts) : 0;
   const double rate = known ? static_cast<double>(cfg.tokens_per_step()) / step : 0;
   const double flops = training_flops_per_token(cfg.model, cfg.train.context_length);
   const double seconds = static_cast<double>(cfg.train.steps) * step;
   const i64 parameters = parameter_count(cfg.model);
-  const std::vector<std::string> paste = suggestions(cfg, t);
+  const std::vector<std::string> paste = suggestions(cfg, t, o.of());
 
   Json bytes = Json::object(), per_block = Json::object();
   for (const MemoryRow& row : memory) {
@@ -119,10 +140,15 @@ void print_plan(const Options& o) {
   }
   std::string text =
       fmt::format("parameters        {} ({})\n", parameters, human_count(static_cast<double>(parameters))) +
-      memory_table(memory);
+      memory_table(memory, o);
   if (t.device == Device::cuda)
     text += fmt::format("  {:<24}{:>12}\n", "of which on the GPU", human_bytes(total_bytes(sizes, Device::cuda)));
-  const bool too_large = (t.memory.host > 0 && total_bytes(sizes, Device::cpu) > t.memory.host) ||
+  const i64 host_bytes = o.on_a_host() * total_bytes(sizes, Device::cpu);
+  if (o.ranks > 1)
+    text += fmt::format("  {:<24}{:>12}\n", fmt::format("of a host, {}", counted(o.on_a_host(), "rank")),
+                        human_bytes(host_bytes)) +
+            exchange_row(exchanged);
+  const bool too_large = (t.memory.host > 0 && host_bytes > t.memory.host) ||
                          (t.memory.device > 0 && total_bytes(sizes, Device::cuda) > t.memory.device);
   if (too_large)
     text += fmt::format("  more than there is: {} of memory, {} on a GPU are available\n", human_bytes(t.memory.host),
@@ -142,7 +168,12 @@ void print_plan(const Options& o) {
   for (const std::string& line : paste) text += fmt::format("it also fits      {}\n", line);
   print_result(o.json,
                {{"parameters", parameters},
+                {"ranks", o.ranks},
                 {"total_bytes", total_bytes(sizes)},
+                {"host_bytes", host_bytes},
+                {"sent_bytes", exchanged.total()},
+                {"sent_bytes_of_gradients", exchanged.gradients},
+                {"sent_bytes_of_weights", exchanged.weights},
                 {"available_bytes", t.memory.host},
                 {"available_gpu_bytes", t.memory.device},
                 {"fits", !too_large},
@@ -171,6 +202,12 @@ void add_plan_command(CLI::App& app) {
   cmd->add_option("--bandwidth-gbs", o->bandwidth_gbs, "Of the memory meant, GB/s [measured on this machine]");
   cmd->add_option("--gpu", o->gpu, "Plan for a GPU by its data sheet: h100, h200, a100")->check(not_empty("a GPU"));
   cmd->add_option("--memory-gib", o->memory_gib, "Memory of the device meant [what is available]");
+  cmd->add_option("--ranks", o->ranks, "Of the run; memory is then that of one of them")
+      ->check(at_least(1, 1 << 20))
+      ->capture_default_str();
+  cmd->add_option("--hosts", o->hosts, "That they are shared out among")
+      ->check(at_least(1, 1 << 20))
+      ->capture_default_str();
   cmd->add_option("--price", o->price, "Of an hour on it, in any currency");
   cmd->add_flag("--json", o->json, "One JSON object");
   cmd->footer("Example:\n  xlstm plan --config configs/mlstm_exp_160m.yaml --set train.recompute=block");

@@ -95,7 +95,7 @@ void add_replay_command(CLI::App& app) {
   cmd->footer(
       "Exit code 1: the replayed step has other bits than the recorded one.\n"
       "Example:\n  xlstm replay runs/exp/anomalies/step_00000120");
-  cmd->callback([o] { with_ranks([&](Communicator& ranks) { replay(*o, ranks); }); });
+  cmd->callback([o] { with_ranks("xlstm replay", [&](Communicator& ranks) { replay(*o, ranks); }); });
 }
 
 }  // namespace xlstm

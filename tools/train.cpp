@@ -27,9 +27,19 @@ std::vector<std::string> command_line(const Options& o) {
   return words;
 }
 
+// A signal that comes while the ranks find each other: nothing has been opened yet.
+void stop_if_told(Communicator& ranks) {
+  const char* mine = StopSignal::received();
+  for (const std::string& signal : ranks.gather_texts("beginning", mine ? mine : "")) {
+    if (signal.empty()) continue;
+    if (ranks.first()) log_info("{}: stopped before the run was opened; run the same command again to go on", signal);
+    throw ExitCode{75};
+  }
+}
+
 void train(const Options& o, Communicator& ranks) {
-  TrainConfig cfg;
-  ranks.together("config", [&] { cfg = load_train_config(o.config, o.set); });
+  stop_if_told(ranks);
+  TrainConfig cfg = load_config_on_all(ranks, o.config, o.set);
   cfg.log.profile = cfg.log.profile || o.profile;
   const fs::path run = o.run.empty() ? fs::path("runs") / cfg.run.name : fs::path(o.run);
   if (ranks.size() > 1)
@@ -60,7 +70,10 @@ void add_train_command(CLI::App& app) {
   cmd->add_option("--stop-at", o->stop_at, "Save at this step and exit with 75")->check(at_least(1));
   cmd->footer(
       "Example:\n  xlstm train --config configs/quickstart.yaml --set model.mixer.input_gate=sigmoid --run runs/sig");
-  cmd->callback([o] { with_ranks([&](Communicator& ranks) { train(*o, ranks); }); });
+  cmd->callback([o] {
+    const StopSignal from_the_first_moment;  // ranks take their time to find each other
+    with_ranks("xlstm train", [&](Communicator& ranks) { train(*o, ranks); });
+  });
 }
 
 }  // namespace xlstm

@@ -5,6 +5,12 @@
 
 namespace xlstm {
 
+int Communicator::on_this_host() const {
+  int count = 0;
+  for (int r = 0; r < size(); ++r) count += host(r) == host(rank()) ? 1 : 0;
+  return count;
+}
+
 std::vector<std::string> Communicator::gather_texts(const char* what, const std::string& mine, Channel channel) {
   const auto ranks = static_cast<std::size_t>(size());
   std::vector<i64> lengths(ranks);

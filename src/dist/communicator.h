@@ -62,6 +62,7 @@ class Communicator {
 
   // The same ranks, for collectives on tensors of that device; nullptr where these can do it themselves.
   virtual std::unique_ptr<Communicator> on_device(Gpu& gpu) = 0;
+  virtual void expect_on_device() {}  // UserError where that could not be had: before anything is made
 
   // For that one: it tells what it begins, and is asked now and then about the oldest that is not done.
   struct DeviceWait {
@@ -82,6 +83,7 @@ class Communicator {
   virtual void end() = 0;
 
   bool first() const { return rank() == 0; }
+  int on_this_host() const;  // ranks, this one included
   std::string name(int rank) const { return fmt::format("rank {} ({})", rank, host(rank)); }
   std::vector<std::string> gather_texts(const char* what, const std::string& mine, Channel channel = Channel::training);
   void barrier(const char* what, Channel channel = Channel::training);
@@ -108,5 +110,11 @@ std::unique_ptr<Communicator> make_communicator();
 void expect_one_process(const std::string& command);
 
 std::string mpi_version();  // of the library; "" in a build without
+
+// NCCL that this program was built with, "2.28.9", and what is found where it runs; "" for none. UserError when several
+// ranks could not share GPUs: what is missing, and how to get it.
+std::string nccl_version();
+std::string nccl_library_version();
+void expect_nccl();
 
 }  // namespace xlstm

@@ -150,6 +150,7 @@ class MpiRanks final : public Communicator {
 
   void made_progress() override { ++progress_; }
 
+  void expect_on_device() override { expect_nccl(); }
   std::unique_ptr<Communicator> on_device(Gpu& gpu) override { return make_nccl_communicator(*this, gpu); }
   void begins(const char* what, i64 part) override {
     const std::lock_guard lock(library_);
@@ -205,27 +206,27 @@ class MpiRanks final : public Communicator {
       return;
     }
     const auto me = static_cast<std::size_t>(rank_);
-    const i64 mine = c.borders[me + 1] - c.borders[me];
+    const i64 mine = c.borders[me + 1] - c.borders[me], first = c.borders[0];
+    std::byte* const data = c.row.data + first * width;  // places are the library's ints: counted from there
     for (std::size_t r = 0; r < static_cast<std::size_t>(size_); ++r) {
       const i64 piece = c.borders[r + 1] - c.borders[r];
       const bool other = r != me;
       if (c.kind == Collective::Kind::gather) {
         op.counts.push_back(as_int(piece));
-        op.places.push_back(as_int(c.borders[r]));
+        op.places.push_back(as_int(c.borders[r] - first));
         sent_bytes_ += other ? mine * width : 0;
         continue;
       }
       op.send_counts.push_back(other ? as_int(piece) : 0);
-      op.send_places.push_back(as_int(c.borders[r]));
+      op.send_places.push_back(as_int(c.borders[r] - first));
       op.counts.push_back(other ? as_int(mine) : 0);
       op.places.push_back(as_int(static_cast<i64>(r) * mine));
       sent_bytes_ += other ? piece * width : 0;
     }
     if (c.kind == Collective::Kind::gather)
-      MPI_Iallgatherv(MPI_IN_PLACE, 0, type, c.row.data, op.counts.data(), op.places.data(), type, training,
-                      &op.request);
+      MPI_Iallgatherv(MPI_IN_PLACE, 0, type, data, op.counts.data(), op.places.data(), type, training, &op.request);
     else
-      MPI_Ialltoallv(c.row.data, op.send_counts.data(), op.send_places.data(), type, c.received.data, op.counts.data(),
+      MPI_Ialltoallv(data, op.send_counts.data(), op.send_places.data(), type, c.received.data, op.counts.data(),
                      op.places.data(), type, training, &op.request);
   }
 

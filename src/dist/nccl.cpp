@@ -1,12 +1,21 @@
 #include "dist/nccl.h"
 
+#include <sched.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <deque>
+#include <exception>
 #include <mutex>
+
+#include "core/log.h"
 
 namespace xlstm {
 
 namespace {
+
+constexpr double kSpin = 0.001;  // seconds that a call is waited for, before the core is left to others
+constexpr int kNap = 200;        // microseconds
 
 class NcclRanks final : public Communicator {
  public:
@@ -14,10 +23,23 @@ class NcclRanks final : public Communicator {
     std::string id;
     host_.together("NCCL", [&] { id = first() ? calls_->unique_id() : ""; });
     id = host_.gather_texts("NCCL", id)[0];
-    host_.together("NCCL", [&] { calls_->init(id, rank(), size()); });
     host_.watch_device([this] { return look(); });
+    try {
+      call("start of NCCL", 0, [&] { calls_->init(id, rank(), size()); });
+    } catch (...) {
+      host_.watch_device({});
+      throw;
+    }
   }
-  ~NcclRanks() override { host_.watch_device({}); }
+  // All ranks end together; one that is on its way out alone gives the others up.
+  ~NcclRanks() override {
+    try {
+      if (std::uncaught_exceptions() == 0) call("end of NCCL", 0, [&] { calls_->finalize(); });
+    } catch (const std::exception& e) {
+      log_warning("{}", e.what());
+    }
+    host_.watch_device({});
+  }
   NcclRanks(const NcclRanks&) = delete;
   NcclRanks& operator=(const NcclRanks&) = delete;
 
@@ -27,19 +49,15 @@ class NcclRanks final : public Communicator {
   const std::string& host(int rank) const override { return host_.host(rank); }
 
   i64 begin(Context&, const Collective& c) override {
-    host_.begins(c.what, c.part);
-    calls_->after_compute();
-    switch (c.kind) {
-      case Collective::Kind::exchange: exchange(c); break;
-      case Collective::Kind::gather: gather(c); break;
-      case Collective::Kind::sum:
-        calls_->all_reduce(c.row);
-        sent_ += 2 * c.row.bytes() * (size() - 1) / size();
-        break;
-    }
-    const std::lock_guard lock(mutex_);
-    under_way_.push_back({calls_->mark(), c.what, c.part});
-    return under_way_.back().mark;
+    i64 mark = 0;
+    const auto mark_it = [&] {
+      mark = calls_->mark();
+      const std::lock_guard lock(mutex_);
+      under_way_.push_back({mark, c.what, c.part});
+    };
+    call(
+        c.what, c.part, [&] { start(c); }, mark_it);
+    return mark;
   }
 
   void finish(Context&, i64 number) override { calls_->compute_after(number); }
@@ -61,6 +79,37 @@ class NcclRanks final : public Communicator {
   void end() override { host_.end(); }
 
  private:
+  // One call of the library, until it is settled. Meanwhile the watchdog is told of it, and leaves the library alone.
+  void call(const char* what, i64 part, const std::function<void()>& work, const std::function<void()>& then = {}) {
+    host_.begins(what, part);
+    {
+      const std::lock_guard lock(mutex_);
+      now_ = {.what = what, .part = part, .number = -++calls_made_};
+    }
+    work();
+    const Timer timer;
+    while (!calls_->settled())
+      if (timer.seconds() < kSpin)
+        sched_yield();
+      else
+        usleep(kNap);
+    if (then) then();
+    const std::lock_guard lock(mutex_);
+    now_ = {};
+  }
+
+  void start(const Collective& c) {
+    calls_->after_compute();
+    switch (c.kind) {
+      case Collective::Kind::exchange: exchange(c); break;
+      case Collective::Kind::gather: gather(c); break;
+      case Collective::Kind::sum:
+        calls_->all_reduce(c.row);
+        sent_ += 2 * c.row.bytes() * (size() - 1) / size();
+        break;
+    }
+  }
+
   static i64 border(const Collective& c, int r) { return c.borders[static_cast<std::size_t>(r)]; }
 
   void send(const Tensor& row, int to) {
@@ -96,8 +145,9 @@ class NcclRanks final : public Communicator {
 
   // The watchdog's, from its thread.
   DeviceWait look() {
-    if (const std::string error = calls_->async_error(); !error.empty()) return {.error = "NCCL: " + error};
     const std::lock_guard lock(mutex_);
+    if (now_.what) return now_;
+    if (const std::string error = calls_->async_error(); !error.empty()) return {.error = "NCCL: " + error};
     while (!under_way_.empty() && calls_->reached(under_way_.front().mark)) under_way_.pop_front();
     if (under_way_.empty()) return {};
     const UnderWay& oldest = under_way_.front();
@@ -111,9 +161,10 @@ class NcclRanks final : public Communicator {
   };
   Communicator& host_;
   std::unique_ptr<NcclCalls> calls_;
-  std::mutex mutex_;
+  std::mutex mutex_;  // for what the watchdog's thread looks at
   std::deque<UnderWay> under_way_;
-  i64 sent_ = 0;
+  DeviceWait now_;  // the call that is not settled
+  i64 calls_made_ = 0, sent_ = 0;
 };
 
 }  // namespace
@@ -123,10 +174,18 @@ std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, std::un
 }
 
 #ifndef XLSTM_NCCL
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator&, Gpu&) {
+std::string nccl_version() { return ""; }
+std::string nccl_library_version() { return ""; }
+
+void expect_nccl() {
   throw user_error(
-      "several ranks on GPUs need NCCL, which this program was built without; build it again with NCCL's "
-      "header there, or run on one GPU");
+      "several ranks on GPUs need NCCL, which this program was built without: install libnccl-dev (nccl.h) and "
+      "libnccl2, and build again (scripts/build.sh cuda); or run one rank, or set run.device=cpu");
+}
+
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Gpu&) {
+  host.together("NCCL", expect_nccl);
+  return nullptr;
 }
 #endif
 

@@ -6,19 +6,23 @@
 namespace xlstm {
 
 // What is called of NCCL and of the CUDA runtime, in a second stream beside the one that computes. Tests have one of
-// threads on host memory. Every member throws GpuError for what the library reports.
+// threads on host memory. Every member throws GpuError for what the library reports. None waits for other ranks: what
+// init, finalize, a group's end or a sum have begun goes on by itself, connecting to others included, and until it is
+// settled nothing else may be called, a mark included (NCCL: ncclConfig_t::blocking = 0).
 class NcclCalls {
  public:
   virtual ~NcclCalls() = default;
   virtual std::string unique_id() = 0;  // drawn by rank 0
   virtual void init(const std::string& id, int rank, int size) = 0;
+  virtual void finalize() = 0;  // nothing is called after it
+  virtual bool settled() = 0;   // whether what was begun is through
 
   virtual void group_start() = 0;
   virtual void send(const Tensor& row, int to) = 0;
   virtual void receive(const Tensor& row, int from) = 0;
   virtual void group_end() = 0;
   virtual void all_reduce(const Tensor& row) = 0;  // in place; f32
-  virtual std::string async_error() = 0;           // "" while all is well; from any thread
+  virtual std::string async_error() = 0;           // "" while all is well; from any thread, while settled
 
   // The order of the two streams. What is called next comes after all that was computed so far;
   virtual void after_compute() = 0;

@@ -6,7 +6,7 @@
 
 #include <atomic>
 #include <cstring>
-#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "dist/nccl.h"
@@ -19,17 +19,28 @@ void check(cudaError_t e, const char* what) {
   if (e != cudaSuccess) throw GpuError(fmt::format("{}: {}", what, cudaGetErrorString(e)));
 }
 
+void* open_library() {
+  void* handle = nullptr;
+  for (const char* name : {"libnccl.so.2", "libnccl.so"})
+    if (!handle) handle = dlopen(name, RTLD_NOW | RTLD_GLOBAL);
+  return handle;
+}
+
+std::string text_of_version(int code) {  // 22809: 2.28.9
+  return fmt::format("{}.{}.{}", code / 10000, code / 100 % 100, code % 100);
+}
+
 // The functions, by the types of the header.
 struct Library {
   Library() {
-    for (const char* name : {"libnccl.so.2", "libnccl.so"})
-      if (!handle) handle = dlopen(name, RTLD_NOW | RTLD_GLOBAL);
+    handle = open_library();
     if (!handle)
       throw user_error(
           "several ranks on GPUs need NCCL, and libnccl.so.2 is not found (install libnccl2, or name its "
           "folder in LD_LIBRARY_PATH)");
     load(get_unique_id, "ncclGetUniqueId");
-    load(comm_init_rank, "ncclCommInitRank");
+    load(comm_init_rank, "ncclCommInitRankConfig");
+    load(comm_finalize, "ncclCommFinalize");
     load(comm_abort, "ncclCommAbort");
     load(comm_destroy, "ncclCommDestroy");
     load(comm_get_async_error, "ncclCommGetAsyncError");
@@ -50,7 +61,8 @@ struct Library {
 
   void* handle = nullptr;
   decltype(&ncclGetUniqueId) get_unique_id{};
-  decltype(&ncclCommInitRank) comm_init_rank{};
+  decltype(&ncclCommInitRankConfig) comm_init_rank{};
+  decltype(&ncclCommFinalize) comm_finalize{};
   decltype(&ncclCommAbort) comm_abort{};
   decltype(&ncclCommDestroy) comm_destroy{};
   decltype(&ncclCommGetAsyncError) comm_get_async_error{};
@@ -99,7 +111,22 @@ class NcclLibrary final : public NcclCalls {
   void init(const std::string& text, int rank, int size) override {
     ncclUniqueId id{};
     std::memcpy(id.internal, text.data(), std::min(text.size(), sizeof id.internal));
-    check(library_.comm_init_rank(&comm_, size, id, rank), "ncclCommInitRank (one GPU per rank is expected)");
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    check(library_.comm_init_rank(&comm_, size, id, rank, &config), kInit);
+    begun_ = kInit;
+  }
+  void finalize() override {
+    check(library_.comm_finalize(comm_), kFinalize);
+    begun_ = kFinalize;
+  }
+  bool settled() override {
+    ncclResult_t state = ncclSuccess;
+    check(library_.comm_get_async_error(comm_, &state), "ncclCommGetAsyncError");
+    if (state == ncclInProgress) return false;
+    check(state, begun_);
+    if (begun_ == kFinalize) check(library_.comm_destroy(std::exchange(comm_, nullptr)), "ncclCommDestroy");
+    return true;
   }
 
   void group_start() override { check(library_.group_start(), "ncclGroupStart"); }
@@ -111,8 +138,12 @@ class NcclLibrary final : public NcclCalls {
     check(library_.recv(row.data, static_cast<std::size_t>(row.cols), type_of(row.dtype), from, comm_, stream_),
           "ncclRecv");
   }
-  void group_end() override { check(library_.group_end(), "ncclGroupEnd"); }
+  void group_end() override {
+    check(library_.group_end(), "ncclGroupEnd");
+    begun_ = "ncclGroupEnd";
+  }
   void all_reduce(const Tensor& row) override {
+    begun_ = "ncclAllReduce";
     check(library_.all_reduce(row.data, row.data, static_cast<std::size_t>(row.cols), type_of(row.dtype), ncclSum,
                               comm_, stream_),
           "ncclAllReduce");
@@ -141,6 +172,9 @@ class NcclLibrary final : public NcclCalls {
   }
 
  private:
+  static constexpr const char *kInit = "ncclCommInitRank (one GPU per rank is expected)",
+                              *kFinalize = "ncclCommFinalize";
+
   void check(ncclResult_t r, const char* what) const {
     if (r == ncclSuccess || r == ncclInProgress) return;
     throw GpuError(fmt::format("{}: {} ({})", what, library_.get_error_string(r), library_.get_last_error(comm_)));
@@ -152,12 +186,25 @@ class NcclLibrary final : public NcclCalls {
   cudaStream_t compute_, stream_ = nullptr;
   int device_ = 0;
   ncclComm_t comm_ = nullptr;
+  const char* begun_ = "";  // what settled() is asked about
   std::vector<cudaEvent_t> events_ = std::vector<cudaEvent_t>(4096);
   cudaEvent_t computed_ = nullptr;
   std::atomic<i64> marks_ = 0;
 };
 
 }  // namespace
+
+std::string nccl_version() { return text_of_version(NCCL_VERSION_CODE); }
+
+std::string nccl_library_version() {
+  void* handle = open_library();
+  if (!handle) return "";
+  const auto ask = reinterpret_cast<decltype(&ncclGetVersion)>(dlsym(handle, "ncclGetVersion"));
+  int code = 0;
+  return ask && ask(&code) == ncclSuccess ? text_of_version(code) : "";
+}
+
+void expect_nccl() { const Library library; }
 
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Gpu& gpu) {
   std::unique_ptr<NcclCalls> calls;

@@ -117,9 +117,10 @@ void TrainConfig::check_startable() const {
     throw user_error("run.name: is '{}'; expected a name of one folder (--run takes any path)", run.name);
 }
 
-TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments) {
+TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments,
+                              const std::optional<std::string>& text) {
   if (path.empty()) throw user_error("--config: is empty; name a YAML file");
-  ConfigTree tree = ConfigTree::from_file(path);
+  ConfigTree tree = text ? ConfigTree::from_text(*text, "stdin") : ConfigTree::from_file(path);
   for (const std::string& assignment : assignments) {
     if (assignment.starts_with("@"))
       tree.overlay(ConfigTree::from_file(assignment.substr(1)));

@@ -1,6 +1,8 @@
 #pragma once
 // Everything that a training run can be told. Sections and names: docs/config.md. Defaults live here; YAML files hold
 // only differences.
+#include <optional>
+
 #include "model/config.h"
 #include "model/saved.h"
 #include "optim/adamw.h"
@@ -180,6 +182,8 @@ void visit(auto& v, TrainConfig& c) {
 }
 
 // From a YAML file and `--set key=value` assignments, resolved.
-TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments);
+// `text`: what '-' stands for, where somebody else has read it.
+TrainConfig load_train_config(const std::string& path, const std::vector<std::string>& assignments,
+                              const std::optional<std::string>& text = std::nullopt);
 
 }  // namespace xlstm

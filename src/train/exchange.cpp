@@ -10,6 +10,17 @@ Tensor as_row(Tensor column) { return column.flat(); }
 
 }  // namespace
 
+ExchangedBytes exchanged_bytes(const TrainState& s, const TrainConfig& cfg) {
+  const double ranks = s.shards.ranks().size, others = (ranks - 1) / ranks;
+  const auto to_others = [&](const Tensor& t) { return others * static_cast<double>(t.bytes()); };
+  const Tensor rounded = s.params.flat_rounded();
+  const bool gathers_gradients = !s.sharded && cfg.parallel.reduction == Reduction::exact;
+  const bool twice = cfg.parallel.reduction == Reduction::fast || gathers_gradients;
+  return {.gradients = (twice ? 2 : 1) * to_others(s.all_gradients),
+          .weights = s.sharded ? to_others(rounded.rows > 0 ? rounded : s.params.flat_masters()) : 0,
+          .small = to_others(s.square_sums) + to_others(s.loss_sums) + to_others(s.exact_row)};
+}
+
 void RankExchange::begin(Context& ctx, Stage stage, i64 segment, const Collective& c) {
   under_way_.push_back({stage, segment, next_buffer_, ranks_.begin(ctx, c)});
 }

@@ -13,6 +13,16 @@
 
 namespace xlstm {
 
+// What a rank sends in a step, bytes, as a mean over the ranks (docs/scaling.md). `state`: of any of them, measured is
+// enough. What the library's own sum sends is a ring's by formula.
+struct ExchangedBytes {
+  double gradients = 0;  // exchanged or summed, and gathered where every rank updates everything
+  double weights = 0;
+  double small = 0;  // sums of squares, losses; norms and biases in f32 beside weights in bf16
+  double total() const { return gradients + weights + small; }
+};
+ExchangedBytes exchanged_bytes(const TrainState& state, const TrainConfig& cfg);
+
 class RankExchange {
  public:
   RankExchange(Communicator& ranks, TrainState& state, const TrainConfig& cfg) : ranks_(ranks), s_(state), cfg_(cfg) {}

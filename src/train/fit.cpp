@@ -6,11 +6,12 @@
 
 namespace xlstm {
 
-namespace {
-
 bool fits(const std::vector<ArenaSize>& sizes, const AvailableMemory& available) {
-  return total_bytes(sizes, Device::cpu) <= available.host && total_bytes(sizes, Device::cuda) <= available.device;
+  return available.sharing * total_bytes(sizes, Device::cpu) <= available.host &&
+         total_bytes(sizes, Device::cuda) <= available.device;
 }
+
+namespace {
 
 // Every policy from the run's own on, which computes least again.
 std::optional<Recompute> cheapest_recompute(TrainConfig cfg, Device device, Gpu* gpu, Ranks ranks,
@@ -28,7 +29,7 @@ std::optional<i64> largest_micro_batch(TrainConfig cfg, Device device, Gpu* gpu,
   for (i64 size = cfg.train.micro_batch_size - 1; size >= 1; --size) {
     if (cfg.train.batch_size % size != 0) continue;
     cfg.train.micro_batch_size = size;
-    if (cfg.micro_batches() % cfg.parallel.reduction_slots != 0) continue;
+    if (cfg.micro_batches() % cfg.parallel.reduction_slots != 0 || cfg.micro_batches() % ranks.size != 0) continue;
     if (fits(measure_training(cfg, device, gpu, ranks), available)) return size;
   }
   return std::nullopt;
@@ -46,16 +47,16 @@ std::string advice(const TrainConfig& cfg, Device device, Gpu* gpu, Ranks ranks,
 
 }  // namespace
 
-Suggestions suggest(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu) {
+Suggestions suggest(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu, Ranks ranks) {
   Suggestions s;
   TrainConfig larger = cfg;
   larger.train.micro_batch_size = cfg.train.batch_size + 1;
-  s.micro_batch_size = largest_micro_batch(larger, device, gpu, /*ranks=*/{}, available);
+  s.micro_batch_size = largest_micro_batch(larger, device, gpu, ranks, available);
   if (s.micro_batch_size == cfg.train.micro_batch_size) s.micro_batch_size.reset();
   for (const Recompute policy : {Recompute::none, Recompute::cheap, Recompute::block}) {
     TrainConfig other = cfg;
     other.train.recompute = policy;
-    if (!fits(measure_training(other, device, gpu), available)) continue;
+    if (!fits(measure_training(other, device, gpu, ranks), available)) continue;
     if (policy != cfg.train.recompute) s.recompute = policy;
     break;
   }
@@ -74,12 +75,16 @@ AvailableMemory AvailableMemory::of(const Machine& machine) {
 std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu,
                                    Ranks ranks) {
   std::vector<ArenaSize> sizes = measure_training(cfg, device, gpu, ranks);
-  const auto refuse = [&](const char* where, i64 needed, i64 there) {
+  const auto refuse = [&](const std::string& where, i64 needed, i64 there) {
     if (needed > there)
       throw user_error("this run needs {} of {} and {} are available; {} ('xlstm plan' shows the bill)",
                        human_bytes(needed), where, human_bytes(there), advice(cfg, device, gpu, ranks, available));
   };
-  refuse("memory", total_bytes(sizes, Device::cpu), available.host);
+  const i64 host = total_bytes(sizes, Device::cpu);
+  refuse(available.sharing == 1
+             ? "memory"
+             : fmt::format("memory ({} for each of {} ranks on this host)", human_bytes(host), available.sharing),
+         available.sharing * host, available.host);
   refuse("GPU memory", total_bytes(sizes, Device::cuda), available.device);
   return sizes;
 }

@@ -9,11 +9,13 @@ namespace xlstm {
 
 struct AvailableMemory {
   i64 host = 0, device = 0;
+  int sharing = 1;  // ranks that take of the host's, this one included; a GPU is one rank's
   static AvailableMemory of(const Machine& machine);
 };
 
-// The plan of a run, for one of its ranks. UserError if it does not fit, with the settings nearest to it that do: the
-// largest micro-batch, and the cheapest recompute policy.
+// The plan of a run, for one of its ranks. Ranks need the same, to one block of their share of the moments. UserError
+// if it does not fit, with the settings nearest to it that do: the largest micro-batch, and the cheapest recompute
+// policy.
 std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available,
                                    Gpu* gpu = nullptr, Ranks ranks = {});
 
@@ -22,6 +24,9 @@ struct Suggestions {
   std::optional<i64> micro_batch_size;  // the largest that fits, also larger than the run's
   std::optional<Recompute> recompute;   // that computes least again and fits
 };
-Suggestions suggest(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu = nullptr);
+Suggestions suggest(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu = nullptr,
+                    Ranks ranks = {});
+
+bool fits(const std::vector<ArenaSize>& sizes, const AvailableMemory& available);
 
 }  // namespace xlstm

@@ -110,7 +110,8 @@ Json describe_environment(const Gpu* gpu) {
           {"memory_available_bytes", available_memory_bytes()},
           {"onednn", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch)},
           {"cuda", gpu ? describe(gpu->info()) : Json(nullptr)},
-          {"mpi", mpi_version().empty() ? Json(nullptr) : Json(mpi_version())}};
+          {"mpi", mpi_version().empty() ? Json(nullptr) : Json(mpi_version())},
+          {"nccl", nccl_version().empty() ? Json(nullptr) : Json(nccl_version())}};
 }
 
 }  // namespace xlstm

@@ -125,7 +125,9 @@ class Rig {
 
  private:
   std::vector<ArenaSize> plan() const {
-    return plan_within(cfg_, machine_.device(), AvailableMemory::of(machine_), machine_.gpu(), here());
+    AvailableMemory available = AvailableMemory::of(machine_);
+    available.sharing = ranks_.on_this_host();
+    return plan_within(cfg_, machine_.device(), available, machine_.gpu(), here());
   }
 
   const TrainConfig& cfg_;
@@ -152,6 +154,7 @@ Replay replay_anomaly(const fs::path& folder, i64 threads, Communicator& ranks) 
     cfg = config_of(out.recorded, folder, threads);
     check_ranks(cfg, ranks.size());
   });
+  ranks.configure({.timeout = static_cast<double>(cfg.parallel.timeout)});
   set_threads(threads_of_rank(ranks, threads));
   ranks.together("memory", [&] {
     rig = std::make_unique<Rig>(cfg, ranks);

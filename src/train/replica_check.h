@@ -1,5 +1,5 @@
 #pragma once
-// Whether all ranks compute with the same weights.
+// Whether all ranks compute with the same weights, and have kept what they have updated.
 #include "dist/communicator.h"
 #include "train/memory.h"
 
@@ -10,8 +10,35 @@ struct SharedFault : Error {
   using Error::Error;
 };
 
-// Compares the checksums of every weight as layers read it. SharedFault that names the first tensor that differs, and
-// the ranks that are not with the majority; where there is none, all that differ.
-void compare_replicas(Context& ctx, const TrainState& state, Communicator& ranks, i64 step);
+// Between two updates nothing changes a weight. With a shared optimizer, a rank's masters and moments are nowhere else,
+// and what it has rounded of them is gathered by all: so each remembers checksums of its share right behind an update,
+// and compares them before the next one. The others' copies are compared with the owner's. docs/scaling.md says what
+// is seen and what is not.
+class ReplicaCheck {
+ public:
+  ReplicaCheck(Context& ctx, const TrainState& state, Communicator& ranks) : ctx_(ctx), s_(state), ranks_(ranks) {}
+
+  // The weights have just been updated, or loaded. Of this rank's share alone; no collective.
+  void remember();
+
+  // Before the next update, on all ranks. SharedFault that names the first tensor that is not as it was, and the rank.
+  void compare(i64 step);
+
+ private:
+  // What this rank updates: pieces of masters, moments, and of what layers read where that is rounded.
+  struct Owned {
+    std::string name;
+    Tensor values;
+  };
+  std::vector<Owned> owned() const;
+  std::string changed() const;  // the name of the first of them that has changed, or ""
+  std::string who_differs(std::size_t tensor, const std::vector<std::string>& hashes) const;
+  std::string who_differs_from_owner(std::size_t tensor) const;
+
+  Context& ctx_;
+  const TrainState& s_;
+  Communicator& ranks_;
+  std::vector<std::string> remembered_;
+};
 
 }  // namespace xlstm

@@ -11,6 +11,7 @@ namespace xlstm {
 namespace {
 
 std::atomic<int> last_signal = 0;  // the handler may run on any thread
+std::atomic<int> scopes = 0;
 static_assert(std::atomic<int>::is_always_lock_free);
 
 // While one of oneDNN's matrix products runs, the stack pointer may stand at the beginning of its workspace on the
@@ -31,9 +32,16 @@ bool is_ignored(int signal) {
   return sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
+// Somebody may have put something else in its place meanwhile.
+void take_back(int signal) {
+  struct sigaction now = {};
+  if (sigaction(signal, nullptr, &now) == 0 && now.sa_handler == remember) std::signal(signal, SIG_DFL);
+}
+
 }  // namespace
 
 StopSignal::StopSignal() {
+  if (scopes++ > 0) return;
   last_signal = 0;
   const stack_t own{.ss_sp = handler_stack, .ss_flags = 0, .ss_size = sizeof handler_stack};
   XL_CHECK(sigaltstack(&own, &stack_before) == 0, "no stack for signals");
@@ -48,10 +56,8 @@ StopSignal::StopSignal() {
 }
 
 StopSignal::~StopSignal() {
-  std::signal(SIGTERM, SIG_DFL);
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGUSR1, SIG_DFL);
-  if (!is_ignored(SIGHUP)) std::signal(SIGHUP, SIG_DFL);
+  if (--scopes > 0) return;
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) take_back(signal);
   sigaltstack(&stack_before, nullptr);
 }
 

@@ -10,7 +10,6 @@
 #include "train/agreement.h"
 #include "train/fit.h"
 #include "train/hardware.h"
-#include "train/replica_check.h"
 
 namespace xlstm {
 
@@ -52,8 +51,16 @@ std::vector<NamedSet> open_evaluation_sets(const TrainConfig& cfg, const Dataset
   return sets;
 }
 
-std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine, Ranks ranks) {
-  return plan_within(cfg, machine.device(), AvailableMemory::of(machine), machine.gpu(), ranks);
+Machine machine_of_rank(const RunConfig& run, Communicator& ranks) {
+  Machine machine(run, ranks.local_rank());
+  if (machine.gpu() && ranks.size() > 1) ranks.expect_on_device();
+  return machine;
+}
+
+std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine, const Communicator& ranks) {
+  AvailableMemory available = AvailableMemory::of(machine);
+  available.sharing = ranks.on_this_host();
+  return plan_within(cfg, machine.device(), available, machine.gpu(), {ranks.rank(), ranks.size()});
 }
 
 // What one rank cannot make, none can.
@@ -115,8 +122,8 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
       train_data_(
           jointly(ranks_, "training data", [&] { return open_dataset(cfg_.data.train, "data.train", "train", cfg_); })),
       evaluation_sets_(jointly(ranks_, "validation data", [&] { return open_evaluation_sets(cfg_, train_data_); })),
-      machine_(jointly(ranks_, "device", [&] { return Machine(cfg_.run, ranks_.local_rank()); })),
-      sizes_(jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_here()); })),
+      machine_(jointly(ranks_, "device", [&] { return machine_of_rank(cfg_.run, ranks_); })),
+      sizes_(jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_); })),
       path_(run_dir),
       dir_((agree_on_data(ranks_, train_data_, evaluation_sets_), open_run_directory(ranks_, path_, cfg_))),
       gemm_peak_(sum_over_ranks(ranks_, measure_gemm_flops(machine_, 0.15))),
@@ -129,6 +136,8 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
               arenas_.snapshot, &ranks_),
       flops_per_token_(training_flops_per_token(cfg_.model, cfg_.train.context_length)) {
   const std::string resumed = resume();
+  if (ranks_.size() > 1 && cfg_.parallel.check_interval > 0) replica_check_.emplace(ctx_, state_, ranks_);
+  remember_weights();
   // Ranks that timed for themselves would choose differently: several take the library's first proposals.
   if (cfg_.run.gemm_algorithms == GemmAlgorithms::timed && machine_.gpu() && ranks_.size() == 1)
     gemm_algorithms_.emplace(*machine_.gpu(), dir_->gemm_algorithms());
@@ -183,7 +192,7 @@ RunOutcome Trainer::run(std::optional<i64> stop_at) {
     const std::string damage = next_batch();
     const double waited = timer.seconds();
     const Meeting now = meet(damage);
-    if (!now.signal.empty()) return stop(now.signal);
+    if (!now.signal.empty()) return trained_ ? stop(now.signal) : stop_at_once(now.signal);
     if (now.damaged) data_ends(damage);
     const StepRecord record = train_one(timer, waited, now);
     if (log_) log_->step(record);
@@ -252,18 +261,20 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& 
   ctx_.step = at_.step + 1;
   StepInput in{
       .batch = batch_, .lr = lr, .update = at_.updates + 1, .scored = now.scored, .norm_limit = now.norm_limit};
-  if (ranks_.size() > 1 && due(cfg_.parallel.check_interval, ctx_.step))
-    in.before_update = [this] { compare_replicas(ctx_, state_, ranks_, ctx_.step); };
+  if (replica_check_ && due(cfg_.parallel.check_interval, ctx_.step))
+    in.before_update = [this] { replica_check_->compare(ctx_.step); };
   state_.model.reset_gate_extremes(ctx_, state_.saved);
   ctx_.profile = cfg_.log.profile ? &profile_.ops : nullptr;
   const StepResult result = step_.run(in);
   ctx_.profile = nullptr;
   if (gemm_algorithms_) gemm_algorithms_->keep();
 
+  trained_ = true;
   ++at_.step;
   at_.updates += result.applied;
   at_.next_sequence += cfg_.train.batch_size;
   count_update(at_.guard, cfg_.guard, result.applied, result.grad_norm);
+  remember_weights();
 
   GateExtremes gates = GateExtremes::none();
   for (const GateExtremes& block : block_gates()) gates.include(block);
@@ -284,6 +295,13 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& 
           .gates = gates};
 }
 
+// Where the next step compares them. For that one, what the others send does not come beside the next forward pass.
+void Trainer::remember_weights() {
+  if (!replica_check_ || !due(cfg_.parallel.check_interval, at_.step + 1)) return;
+  step_.settle();
+  replica_check_->remember();
+}
+
 void Trainer::end_log(const std::string& note) {
   if (log_) log_->finish(note);
 }
@@ -291,6 +309,13 @@ void Trainer::end_log(const std::string& note) {
 RunOutcome Trainer::stop(const std::string& why) {
   save_for_good();
   end_log(fmt::format("{}: saved at step {}; run the same command again to go on", why, at_.step));
+  return RunOutcome::stopped;
+}
+
+// Before the first step: what there is to keep is on the disk already.
+RunOutcome Trainer::stop_at_once(const std::string& why) {
+  end_log(fmt::format("{}: stopped at step {}, before a step was made; run the same command again to go on", why,
+                      at_.step));
   return RunOutcome::stopped;
 }
 

@@ -12,6 +12,7 @@
 #include "train/kept_algorithms.h"
 #include "train/machine.h"
 #include "train/memory.h"
+#include "train/replica_check.h"
 #include "train/run_directory.h"
 #include "train/run_log.h"
 #include "train/samples.h"
@@ -88,11 +89,14 @@ class Trainer {
   void tell_start(const std::string& resumed);
   void end_log(const std::string& note);
   RunOutcome stop(const std::string& why);
+  RunOutcome stop_at_once(const std::string& why);
+  void remember_weights();
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
   Ranks ranks_here() const { return {ranks_.rank(), ranks_.size()}; }
 
   StopSignal signals_;  // from the first moment: loading takes its time
+  bool trained_ = false;
   std::unique_ptr<Communicator> alone_;
   Communicator& ranks_;
   TrainConfig cfg_;
@@ -109,6 +113,7 @@ class Trainer {
   std::unique_ptr<Communicator> device_ranks_;  // for what lies on a GPU
   TrainStep step_;
   CheckpointWriter writer_;
+  std::optional<ReplicaCheck> replica_check_;  // with several ranks and parallel.check_interval
   Progression at_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<RunLog> log_;       // rank 0's

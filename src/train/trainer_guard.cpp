@@ -144,6 +144,7 @@ void Trainer::roll_back() {
   at_.guard.rollbacks_in_row = before.guard.rollbacks_in_row + 1;
   at_.guard.left_out = before.guard.left_out;
   at_.guard.left_out.push_back(range);
+  remember_weights();
   loader_ = open_train_loader();
   ranks_.together("roll-back", [&] {
     if (!dir_) return;

@@ -20,7 +20,7 @@ TEST_F(Doctor, TellsWhatIsThere) {
   EXPECT_FALSE(j.at("advice").empty());
 
   const std::string text = must_run({"doctor"}).out;
-  for (const char* row : {"processor", "memory", "disk", "GPUs", "matrix products", "GF/s", "note"})
+  for (const char* row : {"processor", "memory", "disk", "GPUs", "MPI", "NCCL", "matrix products", "GF/s", "note"})
     EXPECT_THAT(text, HasSubstr(row));
 }
 

@@ -62,6 +62,38 @@ TEST_F(Interruption, SigTerm) { signal_then_go_on(SIGTERM, "SIGTERM"); }
 TEST_F(Interruption, SigInt) { signal_then_go_on(SIGINT, "SIGINT"); }
 TEST_F(Interruption, SigHup) { signal_then_go_on(SIGHUP, "SIGHUP"); }
 
+// From the moment at which the program listens, whatever it is at: opening, measuring, loading.
+TEST_F(Interruption, BeforeTheFirstStepNothingIsLostAndNothingSaved) {
+  const Arguments more{"--set", "train.steps=40", "--set", "checkpoint.every=20", "--set", "eval.every=0"};
+  must_run(train("whole", more));
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP})
+    for (const int milliseconds : {0, 5, 50, 150}) {
+      Program program(path(""), train("early", more));
+      wait_until_caught(program.pid(), signal);
+      std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+      program.send(signal);
+      const Ended ended = program.wait();
+      ASSERT_EQ(ended.code, 75) << ended.err;
+      if (milliseconds > 0) continue;
+      EXPECT_THAT(ended.err, HasSubstr("stopped"));
+      EXPECT_FALSE(fs::exists(path("early/checkpoints/step_00000000")));
+    }
+  must_run(train("early", more));
+  expect_same("whole", "early");
+}
+
+TEST_F(Interruption, BeforeTheFirstStepOfAResumedRun) {
+  ASSERT_EQ(run(train("run", {"--stop-at", "3"})).code, 75);
+  const std::string was = read_file(path("run/checkpoints/step_00000003/manifest.json"));
+  const auto written = fs::last_write_time(path("run/checkpoints/step_00000003/manifest.json"));
+  Program program(path(""), train("run"));
+  wait_until_caught(program.pid(), SIGTERM);
+  program.send(SIGTERM);
+  EXPECT_EQ(program.wait().code, 75);
+  EXPECT_EQ(read_file(path("run/checkpoints/step_00000003/manifest.json")), was);
+  EXPECT_EQ(fs::last_write_time(path("run/checkpoints/step_00000003/manifest.json")), written);
+}
+
 // A few kills; scripts/kill_test.sh alone does 200.
 TEST_F(Interruption, KilledAtRandomMoments) {
   const std::string command = fmt::format("XLSTM_PROGRAM='{}' '{}/scripts/kill_test.sh' 8 > '{}' 2>&1", XLSTM_PROGRAM,

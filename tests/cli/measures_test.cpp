@@ -84,6 +84,31 @@ TEST_F(Measures, Plan) {
   expect_refused({"plan", "--config", "tiny.yaml", "--price", "0"}, {"--price 0"});
 }
 
+// With the optimizer shared out, a rank has less of it; and what it sends is what docs/scaling.md says.
+TEST_F(Measures, PlanOfSeveralRanks) {
+  const auto plan = [&](const Arguments& more) {
+    Arguments all{
+        "plan",  "--config",          XLSTM_SOURCE_DIR "/configs/mlstm_sig_160m.yaml", "--json", "--gpu", "h100",
+        "--set", "run.precision=bf16"};
+    all.insert(all.end(), more.begin(), more.end());
+    return must_run(all).json();
+  };
+  const Json one = plan({}), four = plan({"--ranks", "4", "--hosts", "2"}),
+             unshared = plan({"--ranks", "4", "--set", "parallel.shard_optimizer=false"});
+  EXPECT_EQ(one["sent_bytes"], 0);
+  const double p = one["parameters"].get<double>();
+  EXPECT_NEAR(four["sent_bytes_of_gradients"].get<double>(), 4 * p * 3 / 4, 1e-3 * p);
+  EXPECT_NEAR(four["sent_bytes_of_weights"].get<double>(), 2 * p * 3 / 4, 1e-3 * p);
+  EXPECT_NEAR(unshared["sent_bytes_of_gradients"].get<double>(), 8 * p * 3 / 4, 1e-3 * p);
+  EXPECT_EQ(unshared["sent_bytes_of_weights"], 0);
+  const auto moments = [](const Json& j) { return j["bytes"]["optimizer moments"].get<double>(); };
+  EXPECT_NEAR(moments(four), moments(one) / 4, 1e-2 * moments(one));
+  EXPECT_EQ(moments(unshared), moments(one));
+  EXPECT_NEAR(four["tokens_per_second"].get<double>(), 4 * one["tokens_per_second"].get<double>(), 1);
+  EXPECT_EQ(four["host_bytes"], 2 * four["bytes"]["checkpoint snapshot"].get<i64>());
+  expect_refused({"plan", "--config", "tiny.yaml", "--ranks", "3"}, {"cannot be shared by 3 ranks"});
+}
+
 TEST_F(Measures, AblationsAreOverlays) {
   int count = 0;
   for (const auto& entry : fs::directory_iterator(XLSTM_SOURCE_DIR "/configs/ablations")) {

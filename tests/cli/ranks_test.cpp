@@ -138,6 +138,23 @@ TEST_F(MpiRun, ASignalToOneRankSavesOnce) {
   must_run({"checkpoint", "verify", "run"});
 }
 
+// While the ranks find each other.
+TEST_F(MpiRun, ASignalBeforeTheFirstStepStopsAllRanks) {
+  for (const int signal : {SIGTERM, SIGUSR1}) {
+    const auto program = start_on(2, train("run", endless()));
+    pid_t second = -1;
+    for (int i = 0; i < 5000 && (second = process_of(program->pid(), 1)) < 0; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    wait_until_caught(second, signal);
+    kill(second, signal);
+    const Ended ended = program->wait();
+    EXPECT_EQ(ended.code, 75) << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr("stopped before the run was opened"));
+    EXPECT_TRUE(ended.errors().empty()) << ended.err;
+  }
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
 TEST_F(MpiRun, ASignalThatMpirunPassesOnSavesOnce) {
   const auto program = start_on(2, train("run", endless()));
   wait_for_steps("run", 20);
@@ -187,6 +204,44 @@ TEST_F(MpiRun, WhatOneRankCannotDoIsSaidOnce) {
   EXPECT_EQ(differs.errors().size(), 1u) << differs.err;
   EXPECT_THAT(differs.err, AllOf(HasSubstr("rank 1 ("), HasSubstr("optimizer.lr is 0.5 there, 0.003 on rank 0")));
   EXPECT_FALSE(fs::exists(path("run")));
+}
+
+TEST_F(MpiRun, ConfigFromStdinReachesAllRanks) {
+  must_run(train("one"));
+  const std::string script = "exec \"$@\" < tiny.yaml";
+  Arguments words{"sh", "-c", script, "sh"};
+  for (const std::string& word : mpirun(2)) words.push_back(word);
+  const Ended ended = Program(path(""), {"train", "--config", "-", "--run", "run"}, "", "", words).wait();
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(weights("run"), weights("one"));
+}
+
+TEST_F(MpiRun, AnotherCommandIsNamed) {
+  const Ended ended = run_pair(XLSTM_PROGRAM, train("run"), {"eval", "--checkpoint", "run"});
+  EXPECT_EQ(ended.code, 2) << ended.err;
+  EXPECT_EQ(ended.errors().size(), 1u) << ended.err;
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("rank 1 ("), HasSubstr("the command is xlstm eval there, xlstm train on")));
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
+TEST_F(MpiRun, BenchStepCountsWhatTheFormulasSay) {
+  const Arguments bench{"bench", "step", "--config", "tiny.yaml", "--steps", "1", "--warmup", "0", "--json"};
+  const Ended three = run_on(3, bench);
+  EXPECT_EQ(three.code, 2);
+  EXPECT_EQ(three.errors().size(), 1u) << three.err;
+  EXPECT_THAT(three.err, HasSubstr("error: parallel.reduction_slots: 2 slots cannot be shared by 3 ranks"));
+  for (const char* shared : {"true", "false"})
+    for (const char* precision : {"f32", "bf16"}) {
+      Arguments words = bench;
+      for (const std::string& more :
+           {fmt::format("parallel.shard_optimizer={}", shared), fmt::format("run.precision={}", precision),
+            std::string("model.embedding_dim=128")})
+        words.insert(words.end(), {"--set", more});
+      const Json j = run_on(2, words).json();
+      for (const char* reduction : {"exact", "fast"})
+        EXPECT_EQ(j[reduction]["sent_bytes"], j[reduction]["expected_bytes"]) << shared << precision << reduction;
+      EXPECT_EQ(j["fast"]["sent_bytes_of_gradients"], "by formula");
+    }
 }
 
 TEST_F(MpiRun, AnotherBuildOfTheProgramIsNamed) {
@@ -292,14 +347,6 @@ TEST_F(MpiRun, SupervisedRunsGoOnByThemselves) {
   const Ended ended = program->wait();
   EXPECT_EQ(ended.code, 75) << ended.err;
   EXPECT_THAT(ended.err, HasSubstr("starting again"));
-}
-
-TEST_F(CliTest, SupervisionGivesUp) {
-  const Arguments launcher{
-      XLSTM_SOURCE_DIR "/scripts/supervise.sh", "--pause", "0", "--limit", "3", "sh", "-c", "exit 9"};
-  const Ended ended = Program(path(""), {}, "", "", launcher).wait();
-  EXPECT_EQ(ended.code, 9);
-  EXPECT_THAT(ended.err, HasSubstr("3 failures in a row"));
 }
 
 // Twenty kills of one rank out of one, two or four; scripts/kill_test.sh 200 1 4 does more.

@@ -169,6 +169,17 @@ void CliTest::expect_refused(const Arguments& arguments, const std::vector<std::
   for (const std::string& part : parts) EXPECT_THAT(errors[0], testing::HasSubstr(part));
 }
 
+void wait_until_caught(pid_t process, int signal) {
+  const std::string file = fmt::format("/proc/{}/status", process), key = "SigCgt:";
+  for (int i = 0; i < 20000; ++i) {
+    std::ifstream status(file);
+    for (std::string word; status >> word;)
+      if (word == key && status >> word && (std::stoull(word, nullptr, 16) >> (signal - 1) & 1) != 0) return;
+    std::this_thread::sleep_for(std::chrono::microseconds(500));
+  }
+  ADD_FAILURE() << "process " << process << " does not listen to signal " << signal;
+}
+
 std::string sample_text(int seed) {
   const std::vector<std::string> words = {
       "the",  "state", "of",    "memory", "gate", "exp",       "forget", "input",

@@ -67,6 +67,9 @@ class CliTest : public testing::Test {
   fs::path folder_;
 };
 
+// Returns once that process has a handler for the signal.
+void wait_until_caught(pid_t process, int signal);
+
 // Some hundred short documents of words, numbers and letters beyond ASCII, as JSON lines; different for each seed.
 std::string sample_text(int seed);
 

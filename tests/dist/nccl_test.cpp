@@ -1,16 +1,20 @@
 // The schedule of collectives on GPUs, against an NCCL of threads.
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <numeric>
 
+#include "dist/watchdog.h"
 #include "tests/support/fake_nccl.h"
 #include "tests/support/thread_ranks.h"
 
 namespace xlstm {
 namespace {
 
+using testing::AllOf;
 using testing::Each;
 using testing::ElementsAreArray;
+using testing::HasSubstr;
 
 constexpr int kRanks = 4;
 const std::vector<i64> kBorders{0, 3, 3, 8, 10};  // one rank has nothing
@@ -88,6 +92,85 @@ TEST(Nccl, SeveralAtOnceComeInTheirOrder) {
     ranks.finish(ctx, second);
     EXPECT_THAT(b, Each(kRanks));
   });
+}
+
+// Rank 1 does not come to `call`, which the library settles for all together; rank 0 waits, with a watchdog beside it
+// that hears of it what `host` tells. Returns what that says in the end.
+std::string told_of_rank_0(const std::string& call,
+                           const std::function<void(Communicator& host, std::unique_ptr<NcclCalls>)>& work) {
+  Watchdog watchdog(0, {"here", "there"}, /*now=*/0);
+  watchdog.set_timeout(20);
+  FakeWire wire;
+  std::atomic<bool> over = false;
+  const auto wrong = run_ranks(2, [&](Communicator& host) {
+    auto calls = std::make_unique<FakeNccl>(wire);
+    double now = 0;
+    calls->while_unsettled = [&] {
+      if (over) throw GpuError("the job has ended");
+      if (!host.first()) return;
+      const Communicator::DeviceWait wait = ask_device(host);
+      ASSERT_TRUE(wait.what && wait.error.empty());
+      if (wait.what != call) return;  // another one, to which rank 1 will come
+      if (now == 0) {
+        watchdog.mine.begun = 2;
+        watchdog.waits(2, wait.what, wait.part, wait.number, now);
+      }
+      now += 0.5;
+      Beat behind{.begun = 1};
+      behind.name("gather of weights", 3);
+      watchdog.heard(1, behind, now);
+      const auto why = watchdog.verdict(now, /*hurry=*/false);
+      over = why.has_value();
+      if (why) throw std::runtime_error(*why);
+    };
+    work(host, std::move(calls));
+  });
+  return wrong[0];
+}
+
+TEST(Nccl, ARankThatDoesNotComeToTheStartIsNamedInTime) {
+  const std::string said = told_of_rank_0("start of NCCL", [](Communicator& host, std::unique_ptr<NcclCalls> calls) {
+    if (host.first()) return void(make_nccl_communicator(host, std::move(calls)));
+    host.gather_texts("NCCL", "");  // as far as it comes, before it hangs
+    host.gather_texts("NCCL", "");
+  });
+  EXPECT_THAT(said, AllOf(HasSubstr("in 'start of NCCL' for rank 1 (there), which hangs"), HasSubstr("has waited 14 s"),
+                          HasSubstr("having begun 'gather of weights 3'")));
+}
+
+TEST(Nccl, ARankThatDoesNotConnectIsNamedInTime) {
+  const std::string said = told_of_rank_0("sum of gradients", [](Communicator& host, std::unique_ptr<NcclCalls> calls) {
+    const auto ranks = make_nccl_communicator(host, std::move(calls));
+    if (!host.first()) return;
+    std::vector<float> row = row_of(0);
+    Context ctx;
+    ranks->begin(ctx, {.kind = Collective::Kind::sum, .what = "sum of gradients", .part = 4, .row = tensor(row)});
+  });
+  EXPECT_THAT(said, AllOf(HasSubstr("in 'sum of gradients 4' for rank 1 (there)")));
+}
+
+TEST(Nccl, ACallThatFailsWhileItGoesOnIsAnErrorOfTheRank) {
+  FakeWire wire;
+  const auto wrong = run_ranks(2, [&](Communicator& host) {
+    auto calls = std::make_unique<FakeNccl>(wire);
+    calls->while_unsettled = [&] {
+      if (host.first()) throw GpuError("ncclCommInitRank: remote process exited");
+    };
+    if (host.first()) return void(make_nccl_communicator(host, std::move(calls)));
+    host.gather_texts("NCCL", "");
+    host.gather_texts("NCCL", "");
+  });
+  EXPECT_EQ(wrong[0], "ncclCommInitRank: remote process exited");
+}
+
+TEST(Nccl, ABuildWithoutSaysHowToGetIt) {
+  if (!nccl_version().empty()) GTEST_SKIP() << "built with " << nccl_version();
+  try {
+    expect_nccl();
+    ADD_FAILURE();
+  } catch (const UserError& e) {
+    EXPECT_THAT(e.what(), AllOf(HasSubstr("built without: install libnccl-dev"), HasSubstr("scripts/build.sh cuda")));
+  }
 }
 
 }  // namespace

@@ -8,10 +8,29 @@ void FakeNccl::init(const std::string& id, int rank, int size) {
   XL_CHECK(id == "the id" && size_ == 0, "rank {} was told '{}'", rank, id);
   rank_ = rank;
   size_ = size;
+  begin("init");
+}
+
+void FakeNccl::begin(const std::string& what) {
+  expect_settled();
+  begun_ = what;
+  const std::lock_guard lock(wire_.mutex);
+  ++wire_.came[what];
+}
+
+bool FakeNccl::settled() {
+  if (begun_.empty()) return true;
+  {
+    const std::lock_guard lock(wire_.mutex);
+    if (wire_.came[begun_] == size_) begun_.clear();
+  }
+  if (!begun_.empty() && while_unsettled) while_unsettled();
+  return begun_.empty();
 }
 
 void FakeNccl::group_start() {
   XL_CHECK(!grouped_, "a group within a group");
+  expect_settled();
   grouped_ = true;
 }
 
@@ -29,11 +48,14 @@ void FakeNccl::receive(const Tensor& row, int from) {
 void FakeNccl::group_end() {
   XL_CHECK(grouped_, "no group to end");
   grouped_ = false;
+  if (!std::exchange(connected_, true)) begin("first collective");
 }
 
 void FakeNccl::all_reduce(const Tensor& row) {
+  expect_settled();
   for (int r = 0; r < size_; ++r) put(row, r);
   landings_.push_back({row, -1, marks_ + 1});
+  if (!std::exchange(connected_, true)) begin("first collective");
 }
 
 void FakeNccl::put(const Tensor& row, int to) {
@@ -44,6 +66,7 @@ void FakeNccl::put(const Tensor& row, int to) {
 }
 
 i64 FakeNccl::mark() {
+  expect_settled();
   ordered_ = false;
   return ++marks_;
 }

@@ -3,6 +3,7 @@
 // is sent is taken when it is sent; what is received lands only when the computing stream is made to wait for it.
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 
@@ -15,6 +16,7 @@ struct FakeWire {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::deque<std::string>> sent;  // from, to
+  std::map<std::string, int> came;                              // ranks that have called init, their first group, ...
 };
 
 class FakeNccl final : public NcclCalls {
@@ -23,6 +25,8 @@ class FakeNccl final : public NcclCalls {
 
   std::string unique_id() override { return "the id"; }
   void init(const std::string& id, int rank, int size) override;
+  void finalize() override { begin("finalize"); }
+  bool settled() override;
   void group_start() override;
   void send(const Tensor& row, int to) override;
   void receive(const Tensor& row, int from) override;
@@ -34,9 +38,13 @@ class FakeNccl final : public NcclCalls {
   void compute_after(i64 mark) override;
   bool reached(i64 mark) override { return mark <= landed_; }
 
-  std::string error;  // what async_error() says
+  std::string error;                      // what async_error() says
+  std::function<void()> while_unsettled;  // whenever somebody asks too early
 
  private:
+  void begin(const std::string& what);  // settled when all ranks have come
+  void expect_settled() const { XL_CHECK(begun_.empty(), "called while '{}' is not settled", begun_); }
+
   struct Landing {
     Tensor row;
     int from;  // -1: from everybody, to be added up
@@ -48,6 +56,8 @@ class FakeNccl final : public NcclCalls {
 
   FakeWire& wire_;
   int rank_ = -1, size_ = 0;
+  std::string begun_;
+  bool connected_ = false;  // a first collective finds the others
   bool ordered_ = false, grouped_ = false;
   i64 marks_ = 0, landed_ = 0;
   std::deque<Landing> landings_;

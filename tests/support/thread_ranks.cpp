@@ -155,6 +155,7 @@ class ThreadRank final : public Communicator {
   std::unique_ptr<Communicator> on_device(Gpu&) override { return nullptr; }
   void begins(const char*, i64) override {}
   void watch_device(std::function<DeviceWait()> ask) override { ask_device_ = std::move(ask); }
+  Communicator::DeviceWait ask_device() const { return ask_device_ ? ask_device_() : DeviceWait{}; }
   i64 sent_bytes() const override { return sent_; }
   [[noreturn]] void abort(const std::string& why) override { throw std::runtime_error(why); }
   void end() override {}
@@ -198,6 +199,10 @@ std::vector<std::string> run_ranks(int size, const std::function<void(Communicat
     });
   for (std::thread& t : threads) t.join();
   return wrong;
+}
+
+Communicator::DeviceWait ask_device(const Communicator& rank) {
+  return dynamic_cast<const ThreadRank&>(rank).ask_device();
 }
 
 }  // namespace xlstm

@@ -15,4 +15,7 @@ enum class Turns { together, one_at_a_time };
 std::vector<std::string> run_ranks(int size, const std::function<void(Communicator&)>& body,
                                    Turns turns = Turns::together);
 
+// What a rank would tell its watchdog of the device.
+Communicator::DeviceWait ask_device(const Communicator& rank);
+
 }  // namespace xlstm

@@ -54,6 +54,20 @@ TEST_F(Fit, WhatIsAdvisedFitsAndTheNextDoesNot) {
   }
 }
 
+TEST_F(Fit, RanksOfOneHostShareItsMemory) {
+  const i64 bytes = total_bytes(measure_training(cfg, Device::cpu, nullptr, {0, 2}));
+  const auto of_two = [&](i64 there) {
+    try {
+      plan_within(cfg, Device::cpu, {.host = there, .sharing = 2}, nullptr, {0, 2});
+      return std::string();
+    } catch (const UserError& e) {
+      return std::string(e.what());
+    }
+  };
+  EXPECT_EQ(of_two(2 * bytes), "");
+  EXPECT_THAT(of_two(2 * bytes - 1), AllOf(HasSubstr("for each of 2 ranks on this host"), HasSubstr("would fit")));
+}
+
 TEST_F(Fit, NothingHelpsWhereTheWeightsDoNotFit) {
   EXPECT_THAT(refusal(Device::cpu, {.host = 1000}), HasSubstr("a smaller model or context is needed"));
 }

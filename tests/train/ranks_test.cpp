@@ -168,24 +168,144 @@ TEST_F(RanksTest, OtherDataAreNamed) {
               Each(AllOf(HasSubstr("rank 1"), HasSubstr("data.train: "), HasSubstr("nothing"))));
 }
 
-// One bit of one weight on one rank: in whatever part of the row, and before it has spread.
-TEST_F(RanksTest, AWeightThatDiffersIsNamedWithItsRank) {
-  for (const char* name : {"embedding.weight", "blocks.1.ffn.proj_down.weight", "lm_head.weight"}) {
-    TempDir dir;
-    TrainConfig cfg = shared_run();
-    cfg.parallel.check_interval = 1;
-    cfg.resolve();
-    ASSERT_THAT(train(4, dir.path(), cfg, 2), Each(""));
-    const auto wrong = run_ranks(4, [&](Communicator& r) {
-      Trainer trainer(dir.path(), cfg, {"test"}, &r);
-      if (r.rank() == 3)
-        for (const ParamInfo& p : trainer.state().params.all())
-          if (p.name == name) p.param.value.data[4] ^= std::byte{1};
-      trainer.run({});
-    });
-    EXPECT_THAT(wrong[3], AllOf(HasSubstr("step 3"), HasSubstr(fmt::format("'{}'", name)),
-                                HasSubstr("differs on rank 3 (thread) from all others")));
+// Of some tensor: one bit, on one rank, between the update of step 2 and that of step 3.
+using Plant = std::function<void(Trainer&, int rank)>;
+std::vector<std::string> train_with_damage(int ranks, TrainConfig cfg, const Plant& plant) {
+  TempDir dir;
+  cfg.resolve();
+  EXPECT_THAT(train(ranks, dir.path(), cfg, 2), Each(""));
+  return run_ranks(ranks, [&](Communicator& r) {
+    Trainer trainer(dir.path(), cfg, {"test"}, &r);
+    plant(trainer, r.rank());
+    trainer.run({});
+  });
+}
+
+void flip(const Tensor& t, i64 element) { t.data[element * size_of(t.dtype)] ^= std::byte{1}; }
+
+// The first element of a parameter that the rank updates, or that it does not; -1 for none.
+i64 element_of(const TrainState& s, std::size_t tensor, bool own) {
+  const auto place = s.params.place(tensor);
+  for (i64 i = 0; i < s.params.all()[tensor].master.size(); ++i) {
+    const auto has = [&](const Piece& p) { return p.begin <= place + i && place + i < p.end; };
+    if (std::any_of(s.shards.pieces().begin(), s.shards.pieces().end(), has) == own) return i;
   }
+  return -1;
+}
+
+std::size_t number_of(const TrainState& s, const std::string& name) {
+  const auto& all = s.params.all();
+  return static_cast<std::size_t>(
+      std::find_if(all.begin(), all.end(), [&](const ParamInfo& p) { return p.name == name; }) - all.begin());
+}
+
+TrainConfig checked_run(Precision precision, i64 interval) {
+  TrainConfig cfg = shared_run();
+  cfg.run.precision = precision;
+  cfg.parallel.check_interval = interval;
+  return cfg;
+}
+
+const char* const kSomeTensors[] = {"embedding.weight", "blocks.1.ffn.proj_down.weight", "lm_head.weight"};
+
+TEST_F(RanksTest, AWeightThatIsNotAsItsOwnerMadeItIsNamedWithItsRank) {
+  for (const Precision precision : {Precision::f32, Precision::bf16})
+    for (const int ranks : {2, 4})
+      for (const std::string name : kSomeTensors) {
+        std::atomic<int> victim = -1;
+        const auto plant = [&](Trainer& t, int rank) {
+          const std::size_t tensor = number_of(t.state(), name);
+          const i64 element = element_of(t.state(), tensor, /*own=*/false);
+          int nobody = -1;
+          if (element >= 0 && victim.compare_exchange_strong(nobody, rank))
+            flip(t.state().params.all()[tensor].param.value, element);
+        };
+        const auto wrong = train_with_damage(ranks, checked_run(precision, 3), plant);
+        EXPECT_THAT(wrong[0], AllOf(HasSubstr("step 3"), HasSubstr(fmt::format("'{}'", name)),
+                                    HasSubstr(fmt::format("differs on rank {} (thread) from rank ", victim.load())),
+                                    HasSubstr("which updates it")))
+            << ranks;
+      }
+}
+
+// Nobody else has what it was made of, and the next update would spread it to all.
+TEST_F(RanksTest, AWeightThatChangesWhereItIsUpdatedIsNamedWithItsRank) {
+  for (const Precision precision : {Precision::f32, Precision::bf16})
+    for (const std::string name : kSomeTensors)
+      for (const bool replica : {false, true}) {
+        std::atomic<int> owner = -1;
+        const auto plant = [&](Trainer& t, int rank) {
+          const TrainState& s = t.state();
+          const std::size_t tensor = number_of(s, name);
+          const i64 element = element_of(s, tensor, /*own=*/true);
+          int nobody = -1;
+          if (element < 0 || !owner.compare_exchange_strong(nobody, rank)) return;
+          const i64 place = s.params.place(tensor) + element;
+          for (const Piece& p : s.shards.pieces())
+            if (p.begin <= place && place < p.end && s.own_masters.rows > 0 && !replica)
+              return flip(s.own_masters, p.at + place - p.begin);
+          flip(s.params.all()[tensor].param.value, element);
+        };
+        const auto wrong = train_with_damage(2, checked_run(precision, 3), plant);
+        EXPECT_THAT(wrong[1], AllOf(HasSubstr("step 3"), HasSubstr(fmt::format("'{}'", name)),
+                                    HasSubstr(fmt::format("has changed on rank {} (thread)", owner.load()))));
+      }
+}
+
+TEST_F(RanksTest, AMomentThatChangesIsNamedWithItsRank) {
+  const auto plant = [&](Trainer& t, int rank) {
+    if (rank == 1) flip(t.state().optimizer.flat().v, t.state().shards.owned() - 1);
+  };
+  EXPECT_THAT(train_with_damage(2, checked_run(Precision::f32, 1), plant),
+              Each(AllOf(HasSubstr("'v.lm_head.weight' has changed on rank 1"), HasSubstr("step 3"))));
+}
+
+// Without owners the difference stays, and the majority decides.
+TEST_F(RanksTest, AWeightThatDiffersWhereAllUpdateAllIsNamedWithItsRank) {
+  TrainConfig cfg = checked_run(Precision::f32, 5);
+  cfg.parallel.shard_optimizer = false;
+  const auto plant = [&](Trainer& t, int rank) {
+    if (rank == 3) flip(t.state().params.all()[0].param.value, 4);
+  };
+  EXPECT_THAT(train_with_damage(4, cfg, plant),
+              Each(AllOf(HasSubstr("step 5"), HasSubstr("differs on rank 3 (thread) from all others"))));
+}
+
+TEST_F(RanksTest, TheComparisonFindsNothingWhereNothingIs) {
+  TempDir dir;
+  ASSERT_THAT(train(4, dir.path(), checked_run(Precision::f32, 1), 2), Each(""));
+  ASSERT_THAT(train(2, dir.path(), checked_run(Precision::f32, 2)), Each(""));
+  expect_as_reference(dir.path());
+  TempDir rounded;
+  ASSERT_THAT(train(4, rounded.path(), checked_run(Precision::bf16, 1)), Each(""));
+}
+
+// Formulas of docs/scaling.md against what the schedule sends over NCCL's calls.
+TEST_F(RanksTest, WhatIsSentIsWhatTheFormulasSay) {
+  for (const bool shared : {true, false})
+    for (const Reduction reduction : {Reduction::exact, Reduction::fast})
+      for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        TempDir dir;
+        TrainConfig cfg = checked_run(precision, 0);
+        cfg.parallel.shard_optimizer = shared;
+        cfg.parallel.reduction = reduction;
+        cfg.checkpoint.every = cfg.eval.every = 0;
+        cfg.resolve();
+        FakeWire wire;
+        std::atomic<i64> sent = 0;
+        double expected = 0;
+        const auto wrong = run_ranks(4, [&](Communicator& host) {
+          const auto ranks = make_nccl_communicator(host, std::make_unique<FakeNccl>(wire));
+          Trainer trainer(dir.path(), cfg, {"test"}, ranks.get());
+          const i64 before = ranks->sent_bytes();
+          trainer.run({});
+          sent += ranks->sent_bytes() - before;
+          if (ranks->first()) expected = exchanged_bytes(trainer.state(), cfg).total();
+        });
+        EXPECT_THAT(wrong, Each(""));
+        EXPECT_NEAR(static_cast<double>(sent) / 4 / static_cast<double>(cfg.train.steps), expected, 8)
+            << shared << " " << static_cast<int>(reduction) << " " << static_cast<int>(precision);
+      }
 }
 
 TEST_F(RanksTest, WorkThatCannotBeSharedIsRefused) {

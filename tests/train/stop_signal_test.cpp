@@ -43,6 +43,15 @@ TEST(StopSignal, TheHandlerHasAStackOfItsOwn) {
   }
 }
 
+TEST(StopSignal, WhatCameBeforeAnInnerOneIsNotForgotten) {
+  const StopSignal outer;
+  std::raise(SIGTERM);
+  { const StopSignal inner; }
+  EXPECT_STREQ(StopSignal::received(), "SIGTERM");
+  std::raise(SIGUSR1);  // is still listened to
+  EXPECT_STREQ(StopSignal::received(), "SIGUSR1");
+}
+
 TEST(StopSignal, AHangUpThatNohupIgnoresIsIgnored) {
   std::signal(SIGHUP, SIG_IGN);
   {
