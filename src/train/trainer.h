@@ -4,14 +4,13 @@
 // when they meet, once per step.
 #include <optional>
 
-#include "data/dataset.h"
-#include "data/loader.h"
 #include "train/anomaly.h"
 #include "train/checkpoint_writer.h"
 #include "train/guard.h"
 #include "train/kept_algorithms.h"
 #include "train/machine.h"
 #include "train/memory.h"
+#include "train/run_data.h"
 #include "train/run_directory.h"
 #include "train/run_log.h"
 #include "train/samples.h"
@@ -29,12 +28,6 @@ struct Progression {
   i64 updates = 0;        // updates applied: AdamW's t
   i64 next_sequence = 0;  // the loader's whole state
   GuardState guard{};
-};
-
-// A set to evaluate on: "validation", or a name of eval.sets.
-struct NamedSet {
-  std::string name;
-  Dataset data;
 };
 
 class Trainer {
@@ -90,13 +83,14 @@ class Trainer {
   RunOutcome stop(const std::string& why);
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
+  std::vector<SetTokens> tokens_by_set() const;
   Ranks ranks_here() const { return {ranks_.rank(), ranks_.size()}; }
 
   StopSignal signals_;  // from the first moment: loading takes its time
   std::unique_ptr<Communicator> alone_;
   Communicator& ranks_;
   TrainConfig cfg_;
-  Dataset train_data_;
+  Mixture train_data_;
   std::vector<NamedSet> evaluation_sets_;  // the first of them decides which checkpoint is best
   Machine machine_;
   std::vector<ArenaSize> sizes_;
