@@ -30,6 +30,7 @@ class Sequences {
 
  private:
   void read_window(i64 number, const SequenceRow& out) const;
+  void read_packed(i64 number, const SequenceRow& out) const;
 
   const Dataset* data_;
   i64 context_length_, count_;
