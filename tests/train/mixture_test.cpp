@@ -40,7 +40,7 @@ TrainConfig mixed_run() {
   cfg.train.steps = 26;
   cfg.optimizer.lr = 1e-2;
   cfg.guard = {
-      .sigmas = 0.5, .window = 4, .max_skips = 2, .action = GuardAction::rollback, .max_rollbacks = 100, .keep = 2};
+      .sigmas = 0.1, .window = 4, .max_skips = 0, .action = GuardAction::rollback, .max_rollbacks = 100, .keep = 2};
   return cfg;
 }
 

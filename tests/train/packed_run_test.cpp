@@ -71,9 +71,8 @@ TEST(PackedRun, PaddingIsNotScored) {
   const Mixture data = open_training_data(cfg);
   Loader loader(data.sequences(24, Packing::first_fit), {.batch_size = 8, .seed = 1});
   TokenBatch batch;
-  loader.next(batch);
-  const i64 scored = scored_tokens(batch);
-  ASSERT_LT(scored, 8 * 24);
+  do ASSERT_TRUE(loader.next(batch) && batch.first_sequence < data.sets()[0].data.manifest().rows());
+  while (scored_tokens(batch) == 8 * 24);
   std::vector<StepResult> results;
   for (const int filling : {0, 7}) {
     for (std::size_t t = 0; t < batch.ids.size(); ++t)
