@@ -45,9 +45,9 @@ void dense_ops(const OpTable& t, i64 rows, i64 dim, i64 hidden) {
   const Tensor mean = b.single(rows, heads), head_rstd = b.single(rows, heads), o = b.tensor(rows, dim),
                d_o = b.tensor(rows, dim);
   t.add("head_norm_gate_forward", 3 * row_bytes, 0,
-        [&] { ops::head_norm_gate_forward(b.ctx, y, mean, head_rstd, x, o, w, 1e-6); });
+        [&] { ops::head_norm_gate_forward(b.ctx, y, mean, head_rstd, x, o, w, 1e-6, HeadNorm::layernorm); });
   t.add("head_norm_gate_backward", 5 * row_bytes, 0,
-        [&] { ops::head_norm_gate_backward(b.ctx, dx, d_o, dw, dy, x, o, w, mean, head_rstd); });
+        [&] { ops::head_norm_gate_backward(b.ctx, dx, d_o, dw, dy, x, o, w, mean, head_rstd, HeadNorm::layernorm); });
 
   const Tensor gate_bias = b.single(1, 2 * heads), extremes = b.single(2, 2 * heads);
   t.add("gate_extremes", static_cast<double>(pre.bytes()), 0,

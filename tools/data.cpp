@@ -64,6 +64,8 @@ class InterruptNotice {
 struct BuildFlags {
   DatasetBuild build;
   std::string tokenizer, out;
+  std::string packing = "concat";
+  i64 context = 0;
   bool json = false;
 };
 
@@ -71,6 +73,10 @@ void build(BuildFlags& f) {
   const Timer timer;
   f.build.tokenizer = f.tokenizer;
   f.build.out = f.out;
+  if ((f.packing == "first_fit") != (f.context > 0))
+    throw user_error("--packing {}, --context {}: first_fit needs a context, the train.context_length, and concat none",
+                     f.packing, f.context);
+  f.build.row_tokens = f.context;
   const DatasetBuildResult result = [&] {
     const InterruptNotice notice(f.build);
     return build_dataset(f.build);
@@ -90,6 +96,8 @@ void build(BuildFlags& f) {
     json["validation"] = summary_of(*result.validation);
     text += row_of("validation", *result.validation);
   }
+  text += rows_of("train", result.train);
+  if (result.validation) text += rows_of("validation", *result.validation);
   print_result(f.json, json, text);
 }
 
@@ -110,6 +118,13 @@ void add_build(CLI::App& app) {
       ->capture_default_str();
   cmd->add_option("--seed", b.seed, "Of the choice of validation documents")->check(at_least(0))->capture_default_str();
   cmd->add_option("--shard-tokens", b.shard_tokens, "Most tokens of a shard")->capture_default_str();
+  cmd->add_option(
+         "--packing", f->packing,
+         "concat: a stream, which any context length cuts; first_fit: also whole documents in rows of --context")
+      ->check(CLI::IsMember({"concat", "first_fit"}))
+      ->capture_default_str();
+  cmd->add_option("--context", f->context, "Tokens of a row, with --packing first_fit")
+      ->check(at_least(1, kMostRowTokens));
   cmd->add_option("--threads", b.threads, "0 = all cores; the result does not depend on it")
       ->check(at_least(0, kMostThreads))
       ->capture_default_str();
@@ -129,16 +144,17 @@ struct FolderFlags {
 
 void info(const FolderFlags& f) {
   Json json = {{"folder", f.folder}};
-  std::string text = table_head();
+  std::string text = table_head(), rows;
   for (const fs::path& part : parts_of(f.folder)) {
     const Dataset data = Dataset::open(part);
     json[part_name(part)] = summary_of(data.manifest());
     text += row_of(part_name(part), data.manifest());
+    rows += rows_of(part_name(part), data.manifest());
     if (part == parts_of(f.folder).back())
       text += fmt::format("vocabulary {}, {} per token, tokenizer {}\n", data.vocab_size(),
                           human_bytes(size_of(data.manifest().token_type())), data.tokenizer_sha256().substr(0, 16));
   }
-  print_result(f.json, json, text);
+  print_result(f.json, json, text + rows);
 }
 
 void verify(const FolderFlags& f) {
@@ -146,7 +162,7 @@ void verify(const FolderFlags& f) {
   std::string text;
   for (const fs::path& part : parts_of(f.folder)) {
     const Manifest manifest = Manifest::load(part);
-    const i64 bytes = manifest.tokens() * size_of(manifest.token_type()) + manifest.documents() * 8;
+    const i64 bytes = manifest.bytes();
     Progress progress("verifying " + part.string(), static_cast<double>(bytes), "B");
     verify_dataset(part, [&](i64 done) { progress.update(static_cast<double>(done)); });
     progress.finish();

@@ -14,7 +14,15 @@ inline Json summary_of(const Manifest& m) {
                {"token_type", m.token_type() == TokenType::uint16 ? "uint16" : "uint32"},
                {"tokenizer_sha256", m.tokenizer_sha256},
                {"fingerprint", m.fingerprint()}};
+  if (m.row_tokens > 0) json["packed"] = {{"rows", m.rows()}, {"row_tokens", m.row_tokens}, {"padding", m.padding()}};
   return json;
+}
+
+// Of a packed data set: "" for others.
+inline std::string rows_of(const std::string& name, const Manifest& m) {
+  if (m.row_tokens == 0) return "";
+  return fmt::format("{}: packed into {} rows of {} tokens, {:.2f} % of them padding\n", name, m.rows(), m.row_tokens,
+                     100 * m.padding());
 }
 
 inline std::string row_of(const std::string& name, const Manifest& m) {

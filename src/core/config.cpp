@@ -90,8 +90,11 @@ std::string ConfigTree::where_set(const std::string& key) const {
 }
 
 void ConfigTree::overlay(const ConfigTree& other) {
-  for (const std::string& list : other.lists)  // as a whole: a shorter one leaves nothing of the longer one
-    std::erase_if(values, [&](const auto& value) { return value.first.starts_with(list + "."); });
+  for (const std::string& list : other.lists) {  // as a whole: a shorter one leaves nothing of the longer one
+    const auto of_list = [&](const auto& entry) { return entry.first.starts_with(list + "."); };
+    std::erase_if(values, of_list);
+    std::erase_if(sections, of_list);
+  }
   for (const auto& [key, value] : other.values) values[key] = value;
   for (const auto& [key, where] : other.sections) sections.emplace(key, where);
   lists.insert(other.lists.begin(), other.lists.end());
@@ -131,6 +134,10 @@ void parse(const ConfigTree::Value& v, const std::string& key, Range& field) {
 
 void refuse_value(const ConfigTree::Value& v, const std::string& key, const char* expected) {
   throw wrong_type(v, key, expected);
+}
+
+void refuse_empty_list(const std::string& key, const std::string& where) {
+  throw user_error("{}: '{}' is an empty list; write its entries, or leave the line out", where, key);
 }
 
 void refuse_enum(const ConfigTree::Value& v, const std::string& key, const std::vector<std::string>& names) {

@@ -46,6 +46,7 @@ void parse(const ConfigTree::Value& v, const std::string& key, Range& field);
 [[noreturn]] void refuse_enum(const ConfigTree::Value& v, const std::string& key,
                               const std::vector<std::string>& names);
 [[noreturn]] void refuse_value(const ConfigTree::Value& v, const std::string& key, const char* expected);
+[[noreturn]] void refuse_empty_list(const std::string& key, const std::string& where);
 [[noreturn]] void refuse_key(const std::string& key, const std::string& where, const std::vector<std::string>& known);
 std::string text_of(i64 v);
 std::string text_of(double v);
@@ -54,7 +55,8 @@ std::string text_of(const std::string& v);
 std::string text_of(const Range& v);
 }  // namespace config_detail
 
-// Keys that the user names, and lists: std::map<std::string, T> and std::vector<T> of what a single key can hold.
+// Keys that the user names, and lists: std::map<std::string, T> and std::vector<T> of what a single key can hold; a
+// list may be one of sections, too.
 template <class T>
 concept NamedValues = requires {
   typename T::mapped_type;
@@ -111,6 +113,8 @@ class ReadFields {
           known_.push_back(path);
           config_detail::parse(value, path, field[path.substr(key.size() + 1)]);
         }
+    } else if constexpr (requires { visit(*this, *field.data()); }) {
+      read_sections(key, field);
     } else {
       known_.push_back(key + ".0");  // an empty list is one
       for (std::size_t i = 0;; ++i) {
@@ -121,6 +125,30 @@ class ReadFields {
         config_detail::parse(it->second, it->first, field.back());
       }
     }
+  }
+
+  // A list of sections has at least one.
+  template <class T>
+  void read_sections(const std::string& key, T& field) {
+    const auto is_there = [&](const std::string& element) {
+      const auto it = tree_.values.lower_bound(element + ".");
+      return tree_.sections.contains(element) || tree_.values.contains(element) ||
+             (it != tree_.values.end() && it->first.starts_with(element + "."));
+    };
+    for (std::string element = key + ".0"; is_there(element); element = key + "." + std::to_string(field.size())) {
+      if (const auto it = tree_.values.find(element); it != tree_.values.end())
+        config_detail::refuse_value(it->second, element, "a section of keys");
+      field.emplace_back();
+      known_.push_back(element);
+      const std::string outer = std::exchange(prefix_, element + ".");
+      visit(*this, field.back());
+      prefix_ = outer;
+    }
+    known_.push_back(key + ".0");
+    const auto inside = tree_.values.lower_bound(key + ".");
+    const bool empty = inside == tree_.values.end() || !inside->first.starts_with(key + ".");
+    if (const auto it = tree_.sections.find(key); field.empty() && empty && it != tree_.sections.end())
+      config_detail::refuse_empty_list(key, it->second);
   }
 
   const ConfigTree& tree_;
@@ -141,6 +169,8 @@ class WriteFields {
     } else if constexpr (NamedValues<T>) {
       if (!field.empty()) yaml += indent_ + name + ":\n";
       for (const auto& [key, value] : field) yaml += indent_ + "  " + key + ": " + config_detail::text_of(value) + "\n";
+    } else if constexpr (requires { visit(*this, *field.data()); }) {
+      write_sections(name, field);
     } else if constexpr (ValueList<T>) {
       std::string items;
       for (const auto& value : field) items += (items.empty() ? "" : ", ") + config_detail::text_of(value);
@@ -154,6 +184,18 @@ class WriteFields {
   std::string yaml;
 
  private:
+  template <class T>
+  void write_sections(const std::string& name, T& field) {
+    if (!field.empty()) yaml += indent_ + name + ":\n";
+    const std::string outer = std::exchange(indent_, indent_ + "    ");
+    for (auto& section : field) {
+      const std::size_t dash = yaml.size() + outer.size() + 2;
+      visit(*this, section);
+      yaml[dash] = '-';
+    }
+    indent_ = outer;
+  }
+
   std::string indent_;
 };
 

@@ -118,6 +118,23 @@ TokensRead read_all_tokens(const InputFile& file, const Manifest& manifest, i64 
   return result;
 }
 
+void verify_rows(const fs::path& path, const Manifest& manifest, const ShardInfo& shard,
+                 const std::vector<std::uint64_t>& starts) {
+  const auto file = open_checked(path, shard.rows_bytes());
+  PackedRows rows;
+  rows.first_piece.resize(static_cast<std::size_t>(shard.rows) + 1);
+  rows.pieces.resize(static_cast<std::size_t>(shard.pieces));
+  read_numbers(*file, 0, shard.rows + 1, rows.first_piece.data());
+  read_numbers(*file, shard.rows + 1, 2 * shard.pieces, &rows.pieces[0].begin);
+  Xxh3 checksum;
+  checksum.update(rows.first_piece.data(), rows.first_piece.size() * 8);
+  checksum.update(rows.pieces.data(), rows.pieces.size() * sizeof(RowPiece));
+  verify_checksum(path, checksum.hex(), shard.rows_xxh3);
+  const std::string fault =
+      fault_of(rows, starts, static_cast<std::uint64_t>(shard.tokens), static_cast<std::uint64_t>(manifest.row_tokens));
+  if (!fault.empty()) throw user_error("{}: {}; build the data set again", path.string(), fault);
+}
+
 template <class T>
 void verify_shard(const fs::path& folder, const Manifest& manifest, const ShardInfo& shard) {
   const fs::path tokens_file = tokens_path(folder, shard), docs_file = docs_path(folder, shard);
@@ -132,6 +149,12 @@ void verify_shard(const fs::path& folder, const Manifest& manifest, const ShardI
     throw user_error("{}: byte {}: document {} does not end with the end-of-document id {}; build the data set again",
                      docs_file.string(), d * 8, d, manifest.eod_id);
   verify_checksum(docs_file, xxh3_hex(starts.data(), starts.size() * 8), shard.docs_xxh3);
+  if (manifest.row_tokens > 0) verify_rows(rows_path(folder, shard), manifest, shard, starts);
+}
+
+// The shard that holds element `position`, by the first one of each.
+std::size_t shard_of(const std::vector<i64>& first, i64 position) {
+  return static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), position) - first.begin() - 1);
 }
 
 }  // namespace
@@ -142,12 +165,16 @@ Dataset Dataset::open(const fs::path& path, const std::string& part) {
   d.manifest_ = Manifest::load(d.folder_);
   d.fingerprint_ = d.manifest_.fingerprint();
   check_tokenizer(d.folder_, d.manifest_);
-  check_open_files(d.folder_, d.manifest_.shards.size());
+  const bool packed = d.manifest_.row_tokens > 0;
+  check_open_files(d.folder_, d.manifest_.shards.size() * (packed ? 2 : 1));
   d.first_token_.push_back(0);
+  d.first_row_.push_back(0);
   for (const ShardInfo& shard : d.manifest_.shards) {
     d.shards_.push_back(open_checked(tokens_path(d.folder_, shard), shard.tokens * size_of(d.manifest_.token_type())));
     open_checked(docs_path(d.folder_, shard), shard.documents * 8);
     d.first_token_.push_back(d.first_token_.back() + shard.tokens);
+    if (packed) d.row_files_.push_back(open_checked(rows_path(d.folder_, shard), shard.rows_bytes()));
+    d.first_row_.push_back(d.first_row_.back() + shard.rows);
   }
   return d;
 }
@@ -161,8 +188,7 @@ double Dataset::text_bytes_per_token_byte() const {
 void Dataset::read(i64 position, i64 count, std::int32_t* out) const {
   XL_CHECK(position >= 0 && count >= 0 && position <= total_tokens() - count, "tokens [{}, {}) of {}", position,
            position + count, total_tokens());
-  auto shard = static_cast<std::size_t>(std::upper_bound(first_token_.begin(), first_token_.end(), position) -
-                                        first_token_.begin() - 1);
+  std::size_t shard = shard_of(first_token_, position);
   for (; count > 0; ++shard) {
     const i64 offset = position - first_token_[shard];
     const i64 n = std::min(count, first_token_[shard + 1] - position);
@@ -180,13 +206,40 @@ void Dataset::read(i64 position, i64 count, std::int32_t* out) const {
   }
 }
 
+std::vector<RowPiece> Dataset::row(i64 number) const {
+  XL_CHECK(number >= 0 && number < first_row_.back(), "row {} of {}", number, first_row_.back());
+  const std::size_t at = shard_of(first_row_, number);
+  const ShardInfo& shard = manifest_.shards[at];
+  const i64 row = number - first_row_[at];
+  const auto refuse = [&] {
+    throw user_error("{}: row {}: does not fit the shard; build the data set again", row_files_[at]->path().string(),
+                     row);
+  };
+  std::uint64_t ends[2];
+  read_numbers(*row_files_[at], row, 2, ends);
+  const auto most = static_cast<std::uint64_t>(std::min(shard.pieces, manifest_.row_tokens));
+  if (ends[0] >= ends[1] || ends[1] > static_cast<std::uint64_t>(shard.pieces) || ends[1] - ends[0] > most) refuse();
+  std::vector<RowPiece> pieces(ends[1] - ends[0]);
+  read_numbers(*row_files_[at], shard.rows + 1 + 2 * static_cast<i64>(ends[0]), 2 * static_cast<i64>(pieces.size()),
+               &pieces[0].begin);
+  auto room = static_cast<std::uint64_t>(manifest_.row_tokens);
+  const auto tokens = static_cast<std::uint64_t>(shard.tokens);
+  for (RowPiece& piece : pieces) {
+    if (piece.length == 0 || piece.length > room || piece.begin >= tokens || piece.length > tokens - piece.begin)
+      refuse();
+    room -= piece.length;
+    piece.begin += static_cast<std::uint64_t>(first_token_[at]);
+  }
+  return pieces;
+}
+
 void verify_dataset(const fs::path& folder, const std::function<void(i64 bytes)>& verified) {
   const Manifest manifest = Manifest::load(folder);
   check_tokenizer(folder, manifest);
   i64 bytes = 0;
   for (const ShardInfo& shard : manifest.shards) {
     with_token_type(manifest.token_type(), [&]<class T>() { verify_shard<T>(folder, manifest, shard); });
-    bytes += shard.tokens * size_of(manifest.token_type()) + shard.documents * 8;
+    bytes += shard.tokens * size_of(manifest.token_type()) + shard.documents * 8 + shard.rows_bytes();
     if (verified) verified(bytes);
   }
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/dataset_format.h"
+#include "data/row_packing.h"
 
 namespace xlstm {
 
@@ -34,6 +35,10 @@ class Dataset {
   // vocabulary, or when the file has become shorter. Safe to call from several threads.
   void read(i64 position, i64 count, std::int32_t* out) const;
 
+  // Of a packed data set: what stands in a row, by the numbers of tokens in the whole stream. UserError when the file
+  // cannot be, or has become shorter. Safe to call from several threads.
+  std::vector<RowPiece> row(i64 number) const;
+
  private:
   Dataset() = default;
 
@@ -42,6 +47,8 @@ class Dataset {
   std::string fingerprint_;
   std::vector<std::unique_ptr<InputFile>> shards_;
   std::vector<i64> first_token_;  // of each shard in the stream, and the end
+  std::vector<std::unique_ptr<InputFile>> row_files_;
+  std::vector<i64> first_row_;  // of each shard, and the end
 };
 
 // Reads everything: sizes, checksums, token ids, document offsets, the tokenizer. UserError that names the file, the

@@ -26,15 +26,17 @@ Json description_of(const DatasetBuild& build, const Tokenizer& tokenizer, const
   for (const TextSource& s : sources)
     files.push_back({s.path == "-" ? "-" : fs::absolute(s.path).lexically_normal().string(), name_of(s.format), s.bytes,
                      s.modified_ns});
-  return {{"version", Manifest::kVersion},
-          {"tokenizer_sha256", tokenizer.sha256()},
-          {"validation_fraction", build.validation_fraction},
-          {"seed", build.seed},
-          {"shard_tokens", build.shard_tokens},
-          {"text_field", build.text.text_field},
-          {"document_separator", build.text.document_separator},
-          {"strict", build.text.strict},
-          {"files", std::move(files)}};
+  Json description = {{"version", Manifest::kVersion},
+                      {"tokenizer_sha256", tokenizer.sha256()},
+                      {"validation_fraction", build.validation_fraction},
+                      {"seed", build.seed},
+                      {"shard_tokens", build.shard_tokens},
+                      {"text_field", build.text.text_field},
+                      {"document_separator", build.text.document_separator},
+                      {"strict", build.text.strict},
+                      {"files", std::move(files)}};
+  if (build.row_tokens > 0) description["row_tokens"] = build.row_tokens;
+  return description;
 }
 
 bool is_build(const fs::path& folder) {
@@ -50,7 +52,8 @@ bool is_build_file(const fs::path& file) {
   if (part.empty()) return name == "build.json" || name == "lock";
   if (part != "train" && part != "validation") return false;
   return name == "manifest.json" || name == "tokenizer.model" ||
-         (name.starts_with("shard_") && (name.ends_with(".tokens") || name.ends_with(".docs")));
+         (name.starts_with("shard_") &&
+          (name.ends_with(".tokens") || name.ends_with(".docs") || name.ends_with(".rows")));
 }
 
 // All that lies in the folder of a build, what is inside a folder after it. UserError when something is not of a build:
@@ -114,8 +117,8 @@ class Builder {
         total_bytes_(total_bytes(sources)),
         tokenizer_(tokenizer),
         reader_(std::move(sources), build.text),
-        train_(partial_ / "train", tokenizer.identity(), build.shard_tokens),
-        validation_(partial_ / "validation", tokenizer.identity(), build.shard_tokens) {}
+        train_(partial_ / "train", tokenizer.identity(), build.shard_tokens, build.row_tokens),
+        validation_(partial_ / "validation", tokenizer.identity(), build.shard_tokens, build.row_tokens) {}
 
   bool already_built() const { return is_same_build(record_of(build_.out)); }
   DatasetBuildResult run();
@@ -157,11 +160,13 @@ std::string Builder::difference_from(const Json& record) const {
                                     {"validation_fraction", "another --validation-fraction"},
                                     {"seed", "another --seed"},
                                     {"shard_tokens", "another --shard-tokens"},
+                                    {"row_tokens", "another --packing or --context"},
                                     {"text_field", "another --text-field"},
                                     {"document_separator", "another --document-separator"},
                                     {"strict", "another --strict"},
                                     {"files", "other input (files, or their size or time)"}})
-    if (was.value(key, Json()) != description_.at(key)) text += (text.empty() ? "" : " and ") + std::string(option);
+    if (was.value(key, Json()) != description_.value(key, Json()))
+      text += (text.empty() ? "" : " and ") + std::string(option);
   return text.empty() ? "another version of this program" : text;
 }
 
@@ -293,6 +298,8 @@ DatasetBuildResult build_dataset(const DatasetBuild& request) {
   if (!(build.validation_fraction >= 0 && build.validation_fraction < 1))
     throw user_error("--validation-fraction {}: expected 0 to less than 1", build.validation_fraction);
   if (build.shard_tokens <= 0) throw user_error("--shard-tokens {}: expected a positive number", build.shard_tokens);
+  if (build.row_tokens < 0 || build.row_tokens > kMostRowTokens)
+    throw user_error("--context {}: expected 1 to {} tokens", build.row_tokens, kMostRowTokens);
   const Tokenizer tokenizer = Tokenizer::load(build.tokenizer);
   Builder builder(build, tokenizer, find_sources(build.inputs, build.text));
   try {

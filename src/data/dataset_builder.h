@@ -14,6 +14,7 @@ struct DatasetBuild {
   double validation_fraction = 0.01;  // of the documents; 0 = no validation set
   std::uint64_t seed = 0;             // of the choice of validation documents
   i64 shard_tokens = i64{1} << 28;    // most tokens of a shard, unless one document has more
+  i64 row_tokens = 0;                 // of the rows that documents are packed into; 0: they are not packed
   int threads = 0;                    // 0 = all usable cores; changes nothing about the result
   bool overwrite = false;             // replace a data set that stands at `out`, also the same one
   i64 commit_bytes = i64{128} << 20;  // of text between two points from which an interrupted build can go on

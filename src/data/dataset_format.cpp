@@ -17,7 +17,7 @@ i64 count_field(const Json& object, const char* key, i64 least, i64 most, const 
   return value;
 }
 
-ShardInfo shard_of(const Json& object, std::size_t number, const fs::path& path) {
+ShardInfo shard_of(const Json& object, std::size_t number, const fs::path& path, bool packed) {
   ShardInfo shard;
   shard.file = json_field<std::string>(object, "file", path);
   if (shard.file != fmt::format("shard_{:05}", number))
@@ -27,10 +27,28 @@ ShardInfo shard_of(const Json& object, std::size_t number, const fs::path& path)
   shard.documents = count_field(object, "documents", 1, shard.tokens, path);
   shard.tokens_xxh3 = json_field<std::string>(object, "tokens_xxh3", path);
   shard.docs_xxh3 = json_field<std::string>(object, "docs_xxh3", path);
+  if (!packed) return shard;
+  shard.rows = count_field(object, "rows", 1, shard.tokens, path);
+  shard.pieces = count_field(object, "pieces", shard.rows, shard.tokens, path);
+  shard.rows_xxh3 = json_field<std::string>(object, "rows_xxh3", path);
   return shard;
 }
 
 }  // namespace
+
+Json to_json(const ShardInfo& s) {
+  Json json = {{"file", s.file},
+               {"tokens", s.tokens},
+               {"documents", s.documents},
+               {"tokens_xxh3", s.tokens_xxh3},
+               {"docs_xxh3", s.docs_xxh3}};
+  if (s.rows > 0) {
+    json["rows"] = s.rows;
+    json["pieces"] = s.pieces;
+    json["rows_xxh3"] = s.rows_xxh3;
+  }
+  return json;
+}
 
 i64 Manifest::tokens() const {
   i64 sum = 0;
@@ -44,6 +62,23 @@ i64 Manifest::documents() const {
   return sum;
 }
 
+i64 Manifest::rows() const {
+  i64 sum = 0;
+  for (const ShardInfo& shard : shards) sum += shard.rows;
+  return sum;
+}
+
+i64 Manifest::bytes() const {
+  i64 sum = tokens() * size_of(token_type()) + documents() * 8;
+  for (const ShardInfo& shard : shards) sum += shard.rows_bytes();
+  return sum;
+}
+
+double Manifest::padding() const {
+  const double all = static_cast<double>(rows()) * static_cast<double>(row_tokens);
+  return all > 0 ? 1 - static_cast<double>(tokens()) / all : 0;
+}
+
 Json Manifest::to_json() const {
   Json json = {{"format", "xlstm-tokens"},
                {"version", kVersion},
@@ -54,14 +89,13 @@ Json Manifest::to_json() const {
                {"tokens", tokens()},
                {"documents", documents()},
                {"text_bytes", text_bytes},
-               {"token_bytes", token_bytes},
-               {"shards", Json::array()}};
-  for (const ShardInfo& s : shards)
-    json["shards"].push_back({{"file", s.file},
-                              {"tokens", s.tokens},
-                              {"documents", s.documents},
-                              {"tokens_xxh3", s.tokens_xxh3},
-                              {"docs_xxh3", s.docs_xxh3}});
+               {"token_bytes", token_bytes}};
+  if (row_tokens > 0) {
+    json["row_tokens"] = row_tokens;
+    json["rows"] = rows();
+  }
+  json["shards"] = Json::array();
+  for (const ShardInfo& s : shards) json["shards"].push_back(xlstm::to_json(s));
   json["fingerprint"] = sha256_hex(json.dump());
   return json;
 }
@@ -83,12 +117,13 @@ Manifest Manifest::load(const fs::path& folder) {
   m.eod_id = count_field(json, "eod_id", 0, m.vocab_size - 1, path);
   m.text_bytes = count_field(json, "text_bytes", 0, kMost, path);
   m.token_bytes = count_field(json, "token_bytes", 0, kMost, path);
+  if (json.contains("row_tokens")) m.row_tokens = count_field(json, "row_tokens", 1, kMostRowTokens, path);
   const Json shards = json_field<Json>(json, "shards", path);
   if (!shards.is_array() || shards.empty())
     throw user_error("{}: field 'shards': expected a list with at least one entry", path.string());
   i64 tokens = 0;
   for (const Json& shard : shards) {
-    m.shards.push_back(shard_of(shard, m.shards.size(), path));
+    m.shards.push_back(shard_of(shard, m.shards.size(), path, m.row_tokens > 0));
     if ((tokens += m.shards.back().tokens) > kMost)
       throw user_error("{}: field 'shards': more tokens than can be", path.string());
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/hash.h"
+#include "data/row_packing.h"
 
 namespace xlstm {
 
@@ -15,18 +16,17 @@ void append_number(std::string& buffer, T value) {  // little-endian, as every m
   buffer.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
-Json to_json(const ShardInfo& s) {
-  return {{"file", s.file},
-          {"tokens", s.tokens},
-          {"documents", s.documents},
-          {"tokens_xxh3", s.tokens_xxh3},
-          {"docs_xxh3", s.docs_xxh3}};
-}
-
 ShardInfo shard_from(const Json& json, const fs::path& path) {
-  return {json_field<std::string>(json, "file", path), json_field<i64>(json, "tokens", path),
-          json_field<i64>(json, "documents", path), json_field<std::string>(json, "tokens_xxh3", path),
-          json_field<std::string>(json, "docs_xxh3", path)};
+  ShardInfo s{.file = json_field<std::string>(json, "file", path),
+              .tokens = json_field<i64>(json, "tokens", path),
+              .documents = json_field<i64>(json, "documents", path),
+              .tokens_xxh3 = json_field<std::string>(json, "tokens_xxh3", path),
+              .docs_xxh3 = json_field<std::string>(json, "docs_xxh3", path)};
+  if (!json.contains("rows")) return s;
+  s.rows = json_field<i64>(json, "rows", path);
+  s.pieces = json_field<i64>(json, "pieces", path);
+  s.rows_xxh3 = json_field<std::string>(json, "rows_xxh3", path);
+  return s;
 }
 
 void cut_back(const fs::path& path, i64 bytes) {
@@ -54,11 +54,12 @@ std::string checksum_of(const fs::path& path) {
 
 }  // namespace
 
-DatasetWriter::DatasetWriter(fs::path folder, const TokenizerIdentity& tokenizer, i64 shard_tokens)
+DatasetWriter::DatasetWriter(fs::path folder, const TokenizerIdentity& tokenizer, i64 shard_tokens, i64 row_tokens)
     : folder_(std::move(folder)), tokenizer_model_(tokenizer.model), shard_tokens_(shard_tokens) {
   manifest_.tokenizer_sha256 = tokenizer.sha256;
   manifest_.vocab_size = tokenizer.vocab_size;
   manifest_.eod_id = tokenizer.eod_id;
+  manifest_.row_tokens = row_tokens;
 }
 
 void DatasetWriter::add(std::span<const int> ids, i64 text_bytes, i64 token_bytes) {
@@ -111,7 +112,25 @@ void DatasetWriter::close_shard() {
   close_files();
   open_.tokens_xxh3 = checksum_of(tokens_path(folder_, open_));
   open_.docs_xxh3 = checksum_of(docs_path(folder_, open_));
+  if (manifest_.row_tokens > 0) pack_shard();
   manifest_.shards.push_back(std::exchange(open_, {}));
+}
+
+void DatasetWriter::pack_shard() {
+  std::vector<std::uint64_t> starts(static_cast<std::size_t>(open_.documents));
+  InputFile(docs_path(folder_, open_)).read(0, starts.data(), open_.documents * 8);
+  const PackedRows packed =
+      pack_rows(starts, static_cast<std::uint64_t>(open_.tokens), static_cast<std::uint64_t>(manifest_.row_tokens));
+  open_.rows = static_cast<i64>(packed.rows());
+  open_.pieces = static_cast<i64>(packed.pieces.size());
+  OutputFile file(rows_path(folder_, open_));
+  const auto write = [&](const auto& numbers) {
+    file.write({reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof numbers[0]});
+  };
+  write(packed.first_piece);
+  write(packed.pieces);
+  file.close();
+  open_.rows_xxh3 = checksum_of(rows_path(folder_, open_));
 }
 
 Json DatasetWriter::commit() {

@@ -10,7 +10,8 @@ namespace xlstm {
 
 class DatasetWriter {
  public:
-  DatasetWriter(fs::path folder, const TokenizerIdentity& tokenizer, i64 shard_tokens);
+  // `row_tokens`: of each row that documents are packed into; 0: they are not packed.
+  DatasetWriter(fs::path folder, const TokenizerIdentity& tokenizer, i64 shard_tokens, i64 row_tokens = 0);
 
   // One document: its tokens without the end-of-document id, which is added here.
   void add(std::span<const int> ids, i64 text_bytes, i64 token_bytes);
@@ -30,6 +31,7 @@ class DatasetWriter {
   void write_out();
   void close_files();
   void close_shard();
+  void pack_shard();
 
   fs::path folder_;
   std::string tokenizer_model_;

@@ -6,25 +6,16 @@
 
 namespace xlstm {
 
-void check_window_fits(const Dataset& dataset, i64 context_length) {
-  if (dataset.total_tokens() > context_length) return;
-  throw user_error("{}: {} tokens are too few for a context length of {}; the longest that fits is {}",
-                   dataset.folder().string(), dataset.total_tokens(), context_length, dataset.total_tokens() - 1);
-}
-
-Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
-    : dataset_(dataset),
-      options_(options),
-      windows_{dataset.total_tokens(), options.context_length},
-      batch_start_(options.first_sequence) {
+Loader::Loader(SequenceSource source, const LoaderOptions& options)
+    : source_(std::move(source)), options_(options), batch_start_(options.first_sequence) {
   LoaderOptions& o = options_;
   if (o.end < 0) o.end = o.batch_size;
   if (o.micro_batch_size == 0) o.micro_batch_size = o.end - o.begin;
-  XL_CHECK(o.context_length > 0 && o.first_sequence >= 0, "context {}, sequence {}", o.context_length,
-           o.first_sequence);
+  XL_CHECK(o.first_sequence >= 0, "sequence {}", o.first_sequence);
+  XL_CHECK(source_.sets.size() == 1 || o.order == LoaderOptions::Order::shuffled, "{} sets in sequence",
+           source_.sets.size());
   XL_CHECK(0 <= o.begin && o.begin < o.end && o.end <= o.batch_size && o.micro_batch_size > 0,
            "sequences [{}, {}) of {}, {} at a time", o.begin, o.end, o.batch_size, o.micro_batch_size);
-  check_window_fits(dataset, o.context_length);
   row_ = o.begin;
   thread_ = std::thread([this] { run(); });
 }
@@ -92,37 +83,31 @@ bool Loader::advance(i64& first, i64& rows) {
       row_ = options_.begin;
       batch_start_ += options_.batch_size;
     }
-    if (!endless && batch_start_ >= windows_.count()) return false;
+    if (!endless && batch_start_ >= sequences()) return false;
     first = batch_start_ + row_;
     rows = std::min(options_.micro_batch_size, options_.end - row_);
     row_ += rows;
-    if (!endless) rows = std::min(rows, windows_.count() - first);
+    if (!endless) rows = std::min(rows, sequences() - first);
     if (rows > 0) return true;
   }
 }
 
+void Loader::read_sequence(i64 number, const SequenceRow& out) const {
+  if (options_.order == LoaderOptions::Order::sequential) return source_.sets.front().read(number, out);
+  const auto [set, n] = source_.order(number);
+  source_.sets[set].read(shuffled(options_.seed, n, source_.sets[set].count(), set), out);
+}
+
 void Loader::read_batch(TokenBatch& batch, i64 first, i64 rows) const {
-  const i64 length = options_.context_length;
-  const auto size = static_cast<std::size_t>(rows * length);
+  const i64 length = source_.context_length();
   batch.sequences = rows;
   batch.length = length;
   batch.first_sequence = first;
-  batch.ids.resize(size);
-  batch.targets.resize(size);
-  batch.starts.resize(size);
-  std::vector<std::int32_t> window(static_cast<std::size_t>(length) + 1);
+  for (auto* v : {&batch.ids, &batch.targets, &batch.starts}) v->resize(static_cast<std::size_t>(rows * length));
   for (i64 row = 0; row < rows; ++row) {
-    const i64 sequence = first + row;
-    const i64 w = options_.order == LoaderOptions::Order::sequential
-                      ? sequence
-                      : shuffled_window(options_.seed, sequence, windows_.count());
-    dataset_.read(windows_.first_token(w), length + 1, window.data());
     const i64 at = row * length;
-    std::copy(window.begin(), window.end() - 1, batch.ids.begin() + at);
-    std::copy(window.begin() + 1, window.end(), batch.targets.begin() + at);
-    for (i64 t = 0; t < length; ++t)
-      batch.starts[static_cast<std::size_t>(at + t)] =
-          t == 0 || window[static_cast<std::size_t>(t)] == dataset_.eod_id();
+    read_sequence(first + row, {&batch.ids[static_cast<std::size_t>(at)], &batch.targets[static_cast<std::size_t>(at)],
+                                &batch.starts[static_cast<std::size_t>(at)]});
   }
 }
 

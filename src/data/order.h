@@ -1,7 +1,7 @@
 #pragma once
-// The order in which a run reads its data. Windows of context_length + 1 tokens are cut from the stream one after the
-// other; every epoch visits each once, in the order of a keyed permutation. Nothing is stored: which window sequence
-// number s reads is a function of (seed, s) alone, so the whole state of the order is s.
+// The order in which a run reads a set of sequences: every epoch visits each once, in the order of a keyed permutation.
+// Nothing is stored: which one is number s of the run is a function of (seed, s) alone, so the whole state of the order
+// is s.
 #include <algorithm>
 #include <bit>
 
@@ -13,8 +13,9 @@ namespace xlstm {
 // A bijection of [0, n): a Feistel network over the next larger even power of two, walked until it falls below n.
 class Permutation {
  public:
-  Permutation(std::uint64_t seed, std::uint64_t epoch, i64 n)
-      : random_(seed, RandomUse::data_order, epoch), n_(static_cast<std::uint64_t>(n)) {
+  // `set`: below 2^24; those of a mixture are shuffled apart.
+  Permutation(std::uint64_t seed, std::uint64_t epoch, i64 n, std::uint64_t set = 0)
+      : random_(seed, RandomUse::data_order, epoch), n_(static_cast<std::uint64_t>(n)), set_(set) {
     XL_CHECK(n > 0, "a permutation of {} elements", n);
     half_bits_ = std::max(1, (static_cast<int>(std::bit_width(n_ - 1)) + 1) / 2);
   }
@@ -33,7 +34,7 @@ class Permutation {
     const std::uint64_t mask = (std::uint64_t{1} << half_bits_) - 1;
     std::uint64_t left = x >> half_bits_, right = x & mask;
     for (std::uint64_t round = 0; round < kRounds; ++round) {
-      const std::uint64_t mixed = left ^ (random_.block(round << 32 | right)[0] & mask);
+      const std::uint64_t mixed = left ^ (random_.block(set_ << 40 | round << 32 | right)[0] & mask);
       left = right;
       right = mixed;
     }
@@ -41,7 +42,7 @@ class Permutation {
   }
 
   RandomStream random_;
-  std::uint64_t n_;
+  std::uint64_t n_, set_;
   int half_bits_;  // at most 32, as n < 2^63
 };
 
@@ -52,9 +53,9 @@ struct Windows {
   i64 first_token(i64 window) const { return window * context_length; }
 };
 
-// The window that sequence number `sequence` (from 0, through all epochs) reads.
-inline i64 shuffled_window(std::uint64_t seed, i64 sequence, i64 windows) {
-  return Permutation(seed, static_cast<std::uint64_t>(sequence / windows), windows)(sequence % windows);
+// Which of a set's `count` sequences is its number `sequence` (from 0, through all of its epochs) of a run.
+inline i64 shuffled(std::uint64_t seed, i64 sequence, i64 count, std::uint64_t set = 0) {
+  return Permutation(seed, static_cast<std::uint64_t>(sequence / count), count, set)(sequence % count);
 }
 
 }  // namespace xlstm

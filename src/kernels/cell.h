@@ -10,6 +10,10 @@ namespace xlstm {
 enum class InputGate : std::uint8_t { exp, sigmoid };
 constexpr auto names_of(InputGate) { return std::array{"exp", "sigmoid"}; }
 
+// The norm of each head's h behind the cell: with or without its mean taken away first.
+enum class HeadNorm : std::uint8_t { layernorm, rmsnorm };
+constexpr auto names_of(HeadNorm) { return std::array{"layernorm", "rmsnorm"}; }
+
 // Logarithms of the gates, (B*T, H), stat_type. f = -inf drops the state before this token exactly: what follows is as
 // if the sequence began here.
 struct Gates {

@@ -124,12 +124,13 @@ XL_OP(mlstm_backward, CellInputs din, CellState dfirst, Tensor dh, CellState dla
 // The recurrent form, token by token (spec §2): reads and updates `state` in place; any number of tokens per sequence.
 XL_OP(mlstm_step, Tensor h, CellState state, CellInputs in, CellShape shape)
 
-// ---- per-head LayerNorm and output gate: x^ = (h - mean) rstd per head;  y = sigmoid(o) x^ w
-//      h, o, y: (rows, heads * V); w: (1, heads * V); mean, rstd: (rows, heads); rstd = (var + eps)^-1/2
-//      dh may be dy, d_o may be o
-XL_OP(head_norm_gate_forward, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps)
+// ---- per-head norm and output gate: x^ = (h - mean) rstd per head;  y = sigmoid(o) x^ w
+//      h, o, y: (rows, heads * V); w: (1, heads * V); mean, rstd: (rows, heads); rstd = (mean of (h - mean)^2 +
+//      eps)^-1/2 layernorm: mean is that of h; rmsnorm: it is 0. dh may be dy, d_o may be o
+XL_OP(head_norm_gate_forward, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps,
+      HeadNorm norm)
 XL_OP(head_norm_gate_backward, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tensor h, Tensor o, Tensor w, Tensor mean,
-      Tensor rstd)
+      Tensor rstd, HeadNorm norm)
 
 // ---- loss: c = cap tanh(z / cap); loss_r = log sum exp(c_r) - c_r[target_r]; target -1: loss and gradient are 0
 //      cross_entropy also gives dz = scale (softmax(c) - onehot) (1 - (c / cap)^2); dz may be logits if their types are

@@ -17,10 +17,11 @@ struct MixerConfig {
   double gate_soft_cap = 15;   // on the pre-activations of both gates, after the bias
   i64 chunk_size = 64;         // a matter of speed, and of the last bits
   double igate_bias_init = -10;
-  bool igate_learnable = true;     // false: the input gates stay as they begin, the same for every token
-  Range fgate_bias_init = {3, 6};  // spread over the heads
-  double eps = 1e-6;               // added to the normaliser
-  double cell_norm_eps = 1e-6;     // of the per-head LayerNorm
+  bool igate_learnable = true;               // false: the input gates stay as they begin, the same for every token
+  Range fgate_bias_init = {3, 6};            // spread over the heads
+  double eps = 1e-6;                         // added to the normaliser
+  HeadNorm cell_norm = HeadNorm::layernorm;  // of each head's output
+  double cell_norm_eps = 1e-6;               // of that norm
 };
 void visit(auto& v, MixerConfig& c) {
   v("type", c.type);
@@ -34,6 +35,7 @@ void visit(auto& v, MixerConfig& c) {
   v("igate_learnable", c.igate_learnable);
   v("fgate_bias_init", c.fgate_bias_init);
   v("eps", c.eps);
+  v("cell_norm", c.cell_norm);
   v("cell_norm_eps", c.cell_norm_eps);
 }
 

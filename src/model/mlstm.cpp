@@ -90,7 +90,8 @@ void MLstm::project(Context& ctx, Tensor x, const Saved& s, const SequenceView& 
 void MLstm::read_out(Context& ctx, Tensor y, Tensor residual, const Saved& s) const {
   {
     const ClassScope in(ctx, OpClass::norms);
-    ops::head_norm_gate_forward(ctx, s.gated, s.mean, s.rstd, s.h, ogate(s.qkvo), norm.value, cfg.cell_norm_eps);
+    ops::head_norm_gate_forward(ctx, s.gated, s.mean, s.rstd, s.h, ogate(s.qkvo), norm.value, cfg.cell_norm_eps,
+                                cfg.cell_norm);
   }
   const ClassScope in(ctx, OpClass::projections);
   out.forward_add(ctx, y, residual, s.gated);
@@ -125,7 +126,8 @@ void MLstm::rebuild(Context& ctx, const Saved& s, const SequenceView& seq) const
     ops::gates_forward(ctx, s.log, s.gate_pre, gate_bias.value, seq.starts, cfg.input_gate, cfg.gate_soft_cap);
   }
   const ClassScope in(ctx, OpClass::norms);
-  ops::head_norm_gate_forward(ctx, s.gated, s.mean, s.rstd, s.h, ogate(s.qkvo), norm.value, cfg.cell_norm_eps);
+  ops::head_norm_gate_forward(ctx, s.gated, s.mean, s.rstd, s.h, ogate(s.qkvo), norm.value, cfg.cell_norm_eps,
+                              cfg.cell_norm);
 }
 
 void MLstm::backward(Context& ctx, Tensor dx, Tensor dgate_pre, Tensor dy, Tensor x, const Saved& s,
@@ -145,7 +147,7 @@ void MLstm::backward(Context& ctx, Tensor dx, Tensor dgate_pre, Tensor dy, Tenso
   {
     const ClassScope in(ctx, OpClass::norms);
     ops::head_norm_gate_backward(ctx, dh, ogate(dqkvo), norm.grad, dgated, s.h, ogate(s.qkvo), norm.value, s.mean,
-                                 s.rstd);
+                                 s.rstd, cfg.cell_norm);
   }
   {
     const ClassScope in(ctx, OpClass::cell);

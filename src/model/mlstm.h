@@ -1,5 +1,5 @@
 #pragma once
-// The mLSTM layer: projections, capped gates, cell, per-head LayerNorm, output gate, output projection   (spec §6)
+// The mLSTM layer: projections, capped gates, cell, per-head norm, output gate, output projection   (spec §6)
 #include "model/config.h"
 #include "model/linear.h"
 #include "model/saved.h"

@@ -18,9 +18,7 @@ namespace xlstm {
 namespace {
 
 // Hosts may differ in these, and no bit with them.
-bool is_own_business(const std::string& key) {
-  return key == "run.threads" || key == "data.train" || key == "data.validation" || key.starts_with("eval.sets.");
-}
+bool is_own_business(const std::string& key) { return key == "run.threads" || names_data_folder(key); }
 
 std::string value_of(const Facts& facts, const std::string& name) {
   const auto it = facts.find(name);

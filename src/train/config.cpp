@@ -35,12 +35,6 @@ void check_guard(const TrainConfig& c) {
     throw user_error("guard.action: rollback goes back to a checkpoint, and checkpoint.every: 0 makes none; set both");
 }
 
-// A name becomes part of the names of fields.
-bool is_name(const std::string& name) {
-  constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyz0123456789_-";
-  return !name.empty() && name.find_first_not_of(kAllowed) == std::string::npos;
-}
-
 void check_eval(const TrainConfig& c) {
   const EvalConfig& e = c.eval;
   require_at_least(e.every, 0, "eval.every");
@@ -84,8 +78,13 @@ void resolve_batch(TrainConfig& c) {
 
 }  // namespace
 
+bool is_name(const std::string& name) {
+  return !name.empty() && name.find_first_not_of(kNameCharacters) == std::string::npos;
+}
+
 void TrainConfig::resolve() {
   model.check();
+  data.check();
   require_at_least(run.seed, 0, "run.seed");
   require_between(run.threads, 0, kMostThreads, "run.threads");
   require_between(train.steps, 1, kMost, "train.steps");

@@ -3,6 +3,7 @@
 // only differences.
 #include <optional>
 
+#include "data/packing.h"
 #include "model/config.h"
 #include "model/saved.h"
 #include "optim/adamw.h"
@@ -16,8 +17,6 @@ enum class Precision : std::uint8_t { f32, bf16 };
 constexpr auto names_of(Precision) { return std::array{"f32", "bf16"}; }
 enum class Check : std::uint8_t { none, full };
 constexpr auto names_of(Check) { return std::array{"none", "full"}; }
-enum class Packing : std::uint8_t { concat };
-constexpr auto names_of(Packing) { return std::array{"concat"}; }
 enum class Reduction : std::uint8_t { exact, fast };
 constexpr auto names_of(Reduction) { return std::array{"exact", "fast"}; }
 
@@ -47,15 +46,42 @@ void visit(auto& v, RunConfig& c) {
   v("gemm_algorithms", c.gemm_algorithms);
 }
 
+// A name of the user's that becomes part of the names of fields.
+constexpr std::string_view kNameCharacters = "abcdefghijklmnopqrstuvwxyz0123456789_-";
+bool is_name(const std::string& name);
+
+// A data set of a mixture.
+struct MixtureEntry {
+  std::string path;
+  double weight = 1;   // share of the sequences, relative to the others'
+  std::string name{};  // in metrics; "": as the folder is called
+};
+void visit(auto& v, MixtureEntry& c) {
+  v("path", c.path);
+  v("weight", c.weight);
+  v("name", c.name);
+}
+
 struct DataConfig {
-  std::string train, validation;  // folders made by `xlstm data build`; validation may be empty
-  Packing packing = Packing::concat;
+  std::string train, validation;        // folders made by `xlstm data build`; validation may be empty
+  std::vector<MixtureEntry> mixture{};  // of such folders, instead of `train`
+  Packing packing = Packing::concat;    // of the training data; evaluation reads windows
+
+  // The mixture, with every name filled in; or `train` alone.
+  std::vector<MixtureEntry> training_sets() const;
+  std::string key_of_set(std::size_t set) const;                            // "data.train" or "data.mixture.1.path"
+  static std::string mixture_key(std::size_t set, const std::string& key);  // "data.mixture.1.weight"
+  void check() const;                                                       // UserError that names the key
 };
 void visit(auto& v, DataConfig& c) {
   v("train", c.train);
   v("validation", c.validation);
+  v("mixture", c.mixture);
   v("packing", c.packing);
 }
+
+// Whether a key names a folder of data: it may lie elsewhere on another host, or at another time.
+bool names_data_folder(const std::string& key);
 
 struct TrainSection {
   i64 steps = 1000;

@@ -67,7 +67,23 @@ std::vector<int> ids_in_data(const Tokenizer& tokenizer) {
   return ids;
 }
 
+// What the operations of a generation need beside it.
+i64 scratch_bytes(const LanguageModel& model, DType type, const Memory& memory, Context dry) {
+  Arena scratch = Arena::measuring("scratch", dry.device), prefill = Arena::measuring("prefill", dry.device);
+  dry.scratch = &scratch;
+  model.prefill(dry, memory.logits.slice_rows(0, 1), memory.prompt.ids, memory.prompt.seq,
+                model.plan_forward(prefill, type, memory.prompt.ids.rows), memory.next_state, memory.one_state);
+  model.step(dry, memory.logits, memory.token.ids, memory.token.seq, memory.token_saved, memory.state);
+  return std::max<i64>(scratch.peak(), 1);
+}
+
 }  // namespace
+
+i64 generation_bytes(const LanguageModel& model, DType type, i64 prompts, i64 longest, Context dry) {
+  Arena all = Arena::measuring("generation", dry.device);
+  const Memory memory = plan_memory(all, model, type, prompts, longest);
+  return std::max<i64>(all.peak(), 1) + scratch_bytes(model, type, memory, dry);
+}
 
 class Generator::Generation {
  public:
@@ -86,17 +102,12 @@ class Generator::Generation {
     i64 longest = 0;
     for (const auto& prompt : prompts_) longest = std::max(longest, static_cast<i64>(prompt.size()));
     const Machine& machine = in_use.machine;
-    ctx_ = machine.context(scratch_);
     memory_ = allocate_planned(buffer_, "generation", machine.gpu(),
                                [&](Arena& a) { return plan_memory(a, model_, type_, count, longest); });
 
-    Arena scratch = Arena::measuring("scratch", machine.device());
-    Context dry = machine.context(scratch);
-    model_.prefill(dry, memory_.logits.slice_rows(0, 1), memory_.prompt.ids, memory_.prompt.seq,
-                   prefill_activations(memory_.prompt.ids.rows), memory_.next_state, memory_.one_state);
-    model_.step(dry, memory_.logits, memory_.token.ids, memory_.token.seq, memory_.token_saved, memory_.state);
-    scratch_buffer_ = Buffer(std::max<i64>(scratch.peak(), 1), machine.gpu());
-    scratch_ = Arena("scratch", scratch_buffer_.data(), scratch.peak(), machine.device());
+    const i64 scratch = scratch_bytes(model_, type_, memory_, machine.context(scratch_));
+    scratch_buffer_ = Buffer(scratch, machine.gpu());
+    scratch_ = Arena("scratch", scratch_buffer_.data(), scratch, machine.device());
     ctx_ = machine.context(scratch_);
   }
 
@@ -121,6 +132,8 @@ class Generator::Generation {
     report.decode_seconds = decode_timer.seconds();
     return report;
   }
+
+  i64 bytes() const { return buffer_.bytes() + scratch_buffer_.bytes(); }
 
  private:
   void prefill(std::size_t p) {
@@ -199,6 +212,8 @@ Generator::~Generator() = default;
 GenerateReport Generator::run(std::uint64_t seed, const std::function<void(std::size_t, int)>& on_token) {
   return generation_->run(seed, on_token);
 }
+
+i64 Generator::bytes() const { return generation_->bytes(); }
 
 std::vector<std::vector<int>> encode_prompts(const Tokenizer& tokenizer, const std::vector<std::string>& prompts) {
   std::vector<std::vector<int>> ids;

@@ -26,6 +26,9 @@ struct ModelInUse {
   const Machine& machine;
 };
 
+// Bytes that a Generator of so many prompts allocates, the longest of so many tokens. `dry` computes nothing.
+i64 generation_bytes(const LanguageModel& model, DType type, i64 prompts, i64 longest, Context dry);
+
 // The same prompts again and again, in memory that is allocated once.
 class Generator {
  public:
@@ -34,6 +37,7 @@ class Generator {
             const GenerateConfig& cfg);
   ~Generator();
   GenerateReport run(std::uint64_t seed, const std::function<void(std::size_t, int)>& on_token);
+  i64 bytes() const;  // allocated
 
  private:
   class Generation;

@@ -76,6 +76,7 @@ class Reader {
 std::optional<std::string> why_not_hf(const ModelConfig& cfg) {
   const MixerConfig& m = cfg.mixer;
   if (m.input_gate == InputGate::sigmoid) return "it has no word for the sigmoid input gate (mLSTMsig)";
+  if (m.cell_norm == HeadNorm::rmsnorm) return "its heads have a LayerNorm, but model.mixer.cell_norm is rmsnorm";
   if (m.cell_norm_eps != cfg.norm_eps)
     return fmt::format("it has one eps for all norms, but model.mixer.cell_norm_eps is {} and model.norm_eps {}",
                        m.cell_norm_eps, cfg.norm_eps);

@@ -8,6 +8,7 @@
 #include "model/init.h"
 #include "train/checkpoint_writer.h"
 #include "train/machine.h"
+#include "train/samples.h"
 #include "train/step.h"
 
 namespace xlstm {
@@ -240,6 +241,8 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
               .scratch = &arenas.scratch};
   TrainStep(dry, state, cfg).dry_run();
   std::vector<ArenaSize> sizes = arenas.sizes();
+  if (!cfg.eval.prompts.empty() && ranks.rank == 0)
+    sizes.push_back({"prompts", sampling_bytes(cfg, state.model, dry), device});
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});
   return sizes;
 }

@@ -2,9 +2,9 @@
 
 #include "core/hash.h"
 #include "core/memory.h"
-#include "data/dataset_format.h"
 #include "model/language_model.h"
 #include "train/checkpoint_store.h"
+#include "train/run_data.h"
 #include "train/weight_files.h"
 
 namespace xlstm {
@@ -95,10 +95,11 @@ fs::path tokenizer_file(const fs::path& folder, const ImportOptions& o) {
 Json fingerprints(const ImportOptions& o, const std::string& tokenizer_sha256) {
   Json prints{{"tokenizer", tokenizer_sha256}};
   if (!o.training) return prints;
-  const Manifest data = Manifest::load(resolve_dataset(o.training->data.train));
-  if (data.tokenizer_sha256 != tokenizer_sha256)
-    throw user_error("data.train: {} was built with tokenizer {:.12}, the model comes with {:.12}",
-                     o.training->data.train, data.tokenizer_sha256, tokenizer_sha256);
+  const Mixture data = open_training_data(*o.training);
+  if (data.tokenizer_sha256() != tokenizer_sha256)
+    throw user_error("{}: {} was built with tokenizer {:.12}, the model comes with {:.12}",
+                     o.training->data.key_of_set(0), data.sets().front().data.folder().string(),
+                     data.tokenizer_sha256(), tokenizer_sha256);
   return {{"data", data.fingerprint()}, {"tokenizer", tokenizer_sha256}};
 }
 

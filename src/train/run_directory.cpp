@@ -15,9 +15,10 @@ namespace {
 // Keys that may change between two starts of a run. Only train.steps changes what comes after: the schedule stretches
 // to the new end, which is what someone who extends a run asks for.
 bool may_change(const std::string& key) {
-  for (const char* prefix : {"run.name", "run.threads", "run.device", "run.check", "run.cuda_graph", "data.train",
-                             "data.validation", "train.steps", "train.recompute", "parallel.shard_optimizer",
-                             "parallel.timeout", "parallel.check_interval", "checkpoint.", "eval.", "guard.", "log."})
+  if (names_data_folder(key) || (key.starts_with("data.mixture.") && key.ends_with(".name"))) return true;
+  for (const char* prefix : {"run.name", "run.threads", "run.device", "run.check", "run.cuda_graph", "train.steps",
+                             "train.recompute", "parallel.shard_optimizer", "parallel.timeout",
+                             "parallel.check_interval", "checkpoint.", "eval.", "guard.", "log."})
     if (key.starts_with(prefix)) return true;
   return false;
 }

@@ -100,22 +100,24 @@ void RunLog::write(const Json& line) {
 }
 
 void RunLog::step(const StepRecord& r) {
-  write({{"step", r.step},
-         {"tokens", r.tokens},
-         {"loss", number(r.loss)},
-         {"grad_norm", number(r.grad_norm)},
-         {"lr", r.lr},
-         {"tokens_per_second", r.tokens_per_second},
-         {"mfu", r.mfu},
-         {"seconds", r.seconds},
-         {"data_wait", r.data_wait},
-         {"applied", r.skipped == SkipReason::none},
-         {"skipped", r.skipped == SkipReason::none ? Json(nullptr) : Json(names_of(r.skipped)[index_of(r.skipped)])},
-         {"grad_norm_limit", number(r.norm_limit)},
-         {"input_gate_max", number(r.gates.input_max)},
-         {"input_gate_min", number(r.gates.input_min)},
-         {"forget_gate_max", number(r.gates.forget_max)},
-         {"forget_gate_min", number(r.gates.forget_min)}});
+  Json line{{"step", r.step},
+            {"tokens", r.tokens},
+            {"loss", number(r.loss)},
+            {"grad_norm", number(r.grad_norm)},
+            {"lr", r.lr},
+            {"tokens_per_second", r.tokens_per_second},
+            {"mfu", r.mfu},
+            {"seconds", r.seconds},
+            {"data_wait", r.data_wait},
+            {"applied", r.skipped == SkipReason::none},
+            {"skipped", r.skipped == SkipReason::none ? Json(nullptr) : Json(names_of(r.skipped)[index_of(r.skipped)])},
+            {"grad_norm_limit", number(r.norm_limit)},
+            {"input_gate_max", number(r.gates.input_max)},
+            {"input_gate_min", number(r.gates.input_min)},
+            {"forget_gate_max", number(r.gates.forget_max)},
+            {"forget_gate_min", number(r.gates.forget_min)}};
+  for (const SetTokens& seen : r.tokens_by_set) line["tokens_by_set"][seen.set] = seen.tokens;
+  write(line);
   const Scalar scalars[] = {{"loss/train", r.loss},
                             {"train/grad_norm", r.grad_norm},
                             {"train/lr", r.lr},

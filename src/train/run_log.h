@@ -12,8 +12,14 @@
 
 namespace xlstm {
 
+struct SetTokens {
+  std::string set;
+  i64 tokens = 0;
+};
+
 struct StepRecord {
-  i64 step = 0, tokens = 0;  // tokens: seen so far
+  i64 step = 0, tokens = 0;                // tokens: seen so far
+  std::vector<SetTokens> tokens_by_set{};  // of a mixture
   double loss = 0, grad_norm = 0, lr = 0;
   double tokens_per_second = 0;
   double mfu = 0;      // achieved FLOPs over the measured peak of matrix products

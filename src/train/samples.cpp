@@ -1,5 +1,6 @@
 #include "train/samples.h"
 
+#include <algorithm>
 #include <optional>
 #include <sstream>
 
@@ -51,6 +52,13 @@ void for_each_sample(const fs::path& file, F&& visit) {
 }
 
 }  // namespace
+
+i64 sampling_bytes(const TrainConfig& cfg, const LanguageModel& model, Context dry) {
+  std::size_t longest = 0;
+  for (const std::string& prompt : valid(cfg.eval.prompts)) longest = std::max(longest, prompt.size() + 1);
+  return generation_bytes(model, activation_type(cfg.run), static_cast<i64>(cfg.eval.prompts.size()),
+                          static_cast<i64>(longest), dry);
+}
 
 Sampling::Sampling(const TrainConfig& cfg, const ModelInUse& model, const fs::path& tokenizer)
     : prompts_(valid(cfg.eval.prompts)),

@@ -11,6 +11,10 @@ struct Sample {
   std::string prompt, text;  // text: what the model went on with
 };
 
+// The most that eval.prompts can need on the rank that draws: a token stands for a byte at least. `dry` computes
+// nothing.
+i64 sampling_bytes(const TrainConfig& cfg, const LanguageModel& model, Context dry);
+
 // Goes on from eval.prompts with the weights of a run. All memory is allocated once; nothing of the run's is written.
 class Sampling {
  public:
@@ -19,6 +23,7 @@ class Sampling {
 
   // The same texts for the same weights: random numbers are keyed by (run.seed, step), prompt and position.
   std::vector<Sample> draw(i64 step);
+  i64 bytes() const { return generator_.bytes(); }  // allocated
 
  private:
   std::vector<std::string> prompts_;

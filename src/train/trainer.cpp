@@ -17,40 +17,6 @@ namespace {
 
 bool due(i64 every, i64 step) { return every > 0 && step % every == 0; }
 
-Dataset open_dataset(const std::string& path, const char* key, const char* part, const TrainConfig& cfg) {
-  if (path.empty()) throw user_error("{}: name a folder made by 'xlstm data build'", key);
-  Dataset data = [&] {
-    try {
-      return Dataset::open(path, part);
-    } catch (const UserError& e) {
-      throw user_error("{}: {}", key, e.what());
-    }
-  }();
-  if (data.vocab_size() > cfg.model.vocab_size)
-    throw user_error("{}: {} has a vocabulary of {}, model.vocab_size is {}; set it to at least {}", key, path,
-                     data.vocab_size(), cfg.model.vocab_size, data.vocab_size());
-  check_window_fits(data, cfg.train.context_length);
-  return data;
-}
-
-NamedSet open_set(const std::string& name, const std::string& folder, const std::string& key, const TrainConfig& cfg,
-                  const Dataset& train) {
-  Dataset data = open_dataset(folder, key.c_str(), "validation", cfg);
-  if (data.tokenizer_sha256() != train.tokenizer_sha256())
-    throw user_error("{}: {} was built with tokenizer {:.12}, data.train with {:.12}; build both with one", key, folder,
-                     data.tokenizer_sha256(), train.tokenizer_sha256());
-  return {name, std::move(data)};
-}
-
-std::vector<NamedSet> open_evaluation_sets(const TrainConfig& cfg, const Dataset& train) {
-  std::vector<NamedSet> sets;
-  if (!cfg.data.validation.empty())
-    sets.push_back(open_set("validation", cfg.data.validation, "data.validation", cfg, train));
-  for (const auto& [name, folder] : cfg.eval.sets)
-    sets.push_back(open_set(name, folder, "eval.sets." + name, cfg, train));
-  return sets;
-}
-
 Machine machine_of_rank(const RunConfig& run, Communicator& ranks) {
   Machine machine(run, ranks.local_rank());
   if (machine.gpu() && ranks.size() > 1) ranks.expect_on_device();
@@ -82,12 +48,8 @@ TrainConfig agreed_config(Communicator& ranks, const TrainConfig& cfg) {
   return cfg;
 }
 
-void agree_on_data(Communicator& ranks, const Dataset& train, const std::vector<NamedSet>& sets) {
-  if (ranks.size() == 1) return;
-  Facts facts{{"data.train", train.fingerprint()}};
-  for (const NamedSet& set : sets)
-    facts[set.name == "validation" ? "data.validation" : "eval.sets." + set.name] = set.data.fingerprint();
-  agree(ranks, facts);
+void agree_on_data(Communicator& ranks, const Mixture& train, const std::vector<NamedSet>& sets) {
+  if (ranks.size() > 1) agree(ranks, facts_of(train, sets));
 }
 
 std::optional<RunDirectory> open_run_directory(Communicator& ranks, const fs::path& path, const TrainConfig& cfg) {
@@ -119,8 +81,7 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
     : alone_(ranks ? nullptr : make_single_process_communicator()),
       ranks_(ranks ? *ranks : *alone_),
       cfg_(agreed_config(ranks_, cfg)),
-      train_data_(
-          jointly(ranks_, "training data", [&] { return open_dataset(cfg_.data.train, "data.train", "train", cfg_); })),
+      train_data_(jointly(ranks_, "training data", [&] { return open_training_data(cfg_); })),
       evaluation_sets_(jointly(ranks_, "validation data", [&] { return open_evaluation_sets(cfg_, train_data_); })),
       machine_(jointly(ranks_, "device", [&] { return machine_of_rank(cfg_.run, ranks_); })),
       sizes_(jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_); })),
@@ -168,12 +129,26 @@ void Trainer::tell_start(const std::string& resumed) {
 // Of each batch, the part of this rank's slots.
 std::unique_ptr<Loader> Trainer::open_train_loader() const {
   const i64 part = cfg_.train.batch_size / ranks_.size();
-  return std::make_unique<Loader>(train_data_, LoaderOptions{.context_length = cfg_.train.context_length,
-                                                             .batch_size = cfg_.train.batch_size,
-                                                             .begin = ranks_.rank() * part,
-                                                             .end = (ranks_.rank() + 1) * part,
-                                                             .first_sequence = at_.next_sequence,
-                                                             .seed = static_cast<std::uint64_t>(cfg_.run.seed)});
+  return std::make_unique<Loader>(train_data_.sequences(cfg_.train.context_length, cfg_.data.packing),
+                                  LoaderOptions{.batch_size = cfg_.train.batch_size,
+                                                .begin = ranks_.rank() * part,
+                                                .end = (ranks_.rank() + 1) * part,
+                                                .first_sequence = at_.next_sequence,
+                                                .seed = static_cast<std::uint64_t>(cfg_.run.seed)});
+}
+
+// Seen so far: of all sequences up to here but those that roll-backs have left out.
+std::vector<SetTokens> Trainer::tokens_by_set() const {
+  std::vector<SetTokens> seen;
+  if (train_data_.sets().size() == 1) return seen;
+  std::vector<i64> sequences = train_data_.counts(at_.next_sequence);
+  for (const SequenceRange& range : at_.guard.left_out) {
+    const std::vector<i64> before = train_data_.counts(range.begin), to = train_data_.counts(range.end);
+    for (std::size_t i = 0; i < sequences.size(); ++i) sequences[i] -= to[i] - before[i];
+  }
+  for (std::size_t i = 0; i < sequences.size(); ++i)
+    seen.push_back({train_data_.sets()[i].name, sequences[i] * cfg_.train.context_length});
+  return seen;
 }
 
 RunOutcome Trainer::run(std::optional<i64> stop_at) {
@@ -283,6 +258,7 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& 
   const double rate = static_cast<double>(cfg_.tokens_per_step()) / seconds;
   return {.step = at_.step,
           .tokens = at_.step * cfg_.tokens_per_step(),
+          .tokens_by_set = tokens_by_set(),
           .loss = result.loss,
           .grad_norm = result.grad_norm,
           .lr = lr,

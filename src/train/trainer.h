@@ -4,8 +4,6 @@
 // when they meet, once per step.
 #include <optional>
 
-#include "data/dataset.h"
-#include "data/loader.h"
 #include "train/anomaly.h"
 #include "train/checkpoint_writer.h"
 #include "train/guard.h"
@@ -13,6 +11,7 @@
 #include "train/machine.h"
 #include "train/memory.h"
 #include "train/replica_check.h"
+#include "train/run_data.h"
 #include "train/run_directory.h"
 #include "train/run_log.h"
 #include "train/samples.h"
@@ -30,12 +29,6 @@ struct Progression {
   i64 updates = 0;        // updates applied: AdamW's t
   i64 next_sequence = 0;  // the loader's whole state
   GuardState guard{};
-};
-
-// A set to evaluate on: "validation", or a name of eval.sets.
-struct NamedSet {
-  std::string name;
-  Dataset data;
 };
 
 class Trainer {
@@ -93,6 +86,7 @@ class Trainer {
   void remember_weights();
   RunOutcome finish();
   std::unique_ptr<Loader> open_train_loader() const;
+  std::vector<SetTokens> tokens_by_set() const;
   Ranks ranks_here() const { return {ranks_.rank(), ranks_.size()}; }
 
   StopSignal signals_;  // from the first moment: loading takes its time
@@ -100,7 +94,7 @@ class Trainer {
   std::unique_ptr<Communicator> alone_;
   Communicator& ranks_;
   TrainConfig cfg_;
-  Dataset train_data_;
+  Mixture train_data_;
   std::vector<NamedSet> evaluation_sets_;  // the first of them decides which checkpoint is best
   Machine machine_;
   std::vector<ArenaSize> sizes_;

@@ -50,9 +50,9 @@ void Trainer::check_resumed(const Json& state) const {
     throw user_error("{}: cannot resume, {}; give this run a folder of its own with --run", path_.string(), conflict);
   const Json prints = state.value("fingerprints", Json::object());
   if (const std::string was = prints.value("data", ""); was != train_data_.fingerprint())
-    throw user_error(
-        "{}: cannot resume, it was trained on data {:.16}, {} is {:.16}; name the same data set in data.train",
-        path_.string(), was, cfg_.data.train, train_data_.fingerprint());
+    throw user_error("{}: cannot resume, it was trained on data {:.16}, {} is {:.16}; name the same data there",
+                     path_.string(), was, cfg_.data.mixture.empty() ? cfg_.data.train : "data.mixture",
+                     train_data_.fingerprint());
 }
 
 CheckpointContent Trainer::content() const {

@@ -56,6 +56,28 @@ TEST_F(BadConfig, SizesThatDoNotFitTogether) {
   expect_set_refused("schedule.warmup_steps=20", {"warmup_steps 20", "train.steps 12"});
 }
 
+TEST_F(BadConfig, Mixtures) {
+  const auto mixture = [&](const std::string& list, const std::vector<std::string>& parts) {
+    expect_file_refused("data:\n  mixture: " + list + "\n", parts);
+  };
+  mixture("[]", {"bad.yaml:2", "'data.mixture' is an empty list"});
+  mixture("data", {"bad.yaml:2", "'data.mixture' is 'data'", "a list"});
+  mixture("[data]", {"bad.yaml:2", "'data.mixture.0'", "a section"});
+  mixture("[{path: data, wieght: 2}]", {"bad.yaml:2", "did you mean 'data.mixture.0.weight'?"});
+  mixture("[{weight: 2}]", {"bad.yaml", "data.mixture.0.path", "is empty"});
+  for (const char* weight : {"0", "-1", "-0.5"})
+    mixture(fmt::format("[{{path: a}}, {{path: b, weight: {}}}]", weight),
+            {"bad.yaml:2", "data.mixture.1.weight: is ", "a positive number"});
+  for (const char* weight : {"nan", "inf", "much"})
+    mixture(fmt::format("[{{path: a}}, {{path: b, weight: {}}}]", weight),
+            {"bad.yaml:2", "'data.mixture.1.weight'", "a number"});
+  mixture("[{path: a, weight: 1e-12}, {path: b}]", {"bad.yaml:2", "data.mixture.0.weight", "too small"});
+  mixture("[{path: a/web}, {path: b/web}]", {"bad.yaml", "data.mixture.1.name: 'web' names set 0, too"});
+  mixture("[{path: a, name: The Web}]", {"bad.yaml:2", "data.mixture.0.name: 'The Web' is no name"});
+  mixture("[{path: nothere}]", {"data.mixture.0.path: ", "nothere"});
+  expect_file_refused("data:\n  train: data\n  mixture: [{path: data}]\n", {"bad.yaml:3", "data.mixture: data.train"});
+}
+
 TEST_F(BadConfig, Ranges) {
   expect_set_refused("train.steps=0", {"train.steps"});
   expect_set_refused("train.steps=9223372036854775807", {"train.steps", "2147483648"});

@@ -29,6 +29,30 @@ TEST_F(BadData, Text) {
   EXPECT_FALSE(fs::exists(path("out.model")));
 }
 
+TEST_F(BadData, PackedRows) {
+  expect_refused(build("text.jsonl", "out", {"--packing", "first_fit"}), {"--packing first_fit", "needs a context"});
+  expect_refused(build("text.jsonl", "out", {"--context", "16"}), {"--packing concat", "--context 16"});
+  expect_refused(build("text.jsonl", "out", {"--packing", "best"}), {"--packing"});
+  expect_refused(build("text.jsonl", "out", {"--packing", "first_fit", "--context", "0"}), {"--context"});
+  EXPECT_FALSE(fs::exists(path("out")));
+
+  const Ended built = must_run(build("text.jsonl", "out", {"--packing", "first_fit", "--context", "16"}));
+  EXPECT_THAT(built.out, HasSubstr(" rows of 16 tokens, "));
+  const Json info = must_run({"data", "info", "out", "--json"}).json().at("train").at("packed");
+  EXPECT_EQ(info.at("row_tokens"), 16);
+  EXPECT_GT(info.at("rows").get<i64>(), 10);
+  EXPECT_LT(info.at("padding").get<double>(), 0.5);
+  must_run({"data", "verify", "out"});
+  must_run(
+      train("run", {"--set", "data.train=out", "--set", "data.packing=first_fit", "--set", "train.context_length=16"}));
+  expect_refused(
+      train("wrong", {"--set", "data.train=out", "--set", "data.packing=first_fit", "--set", "train.context_length=8"}),
+      {"data.train: ", "rows of 16 tokens", "--context 8"});
+  expect_refused(train("wrong", {"--set", "data.packing=first_fit"}), {"data.train: ", "is not packed"});
+  flip_bit(path("out/train/shard_00000.rows"), 9);
+  expect_refused({"data", "verify", "out"}, {"shard_00000.rows", "damaged"});
+}
+
 TEST_F(BadData, Utf8AndMalformedLines) {
   write("bad.txt", "good line\nbad \xff\xfe line\n");
   write("bad.jsonl", "{\"text\": \"good\"}\n{\"text\": 5}\n");

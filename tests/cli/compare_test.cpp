@@ -3,8 +3,11 @@
 #include <cstdlib>
 #include <fstream>
 #include <regex>
+#include <thread>
 
 #include "core/process.h"
+#include "core/profile.h"
+#include "core/random.h"
 #include "tests/cli/support.h"
 
 namespace xlstm {
@@ -63,6 +66,55 @@ TEST_F(CompareTest, AnInterruptedRunGoesOnToTheSameWeights) {
   fs::remove_all(path("cmp/input_gate=exp/seed_1/checkpoints/step_00000012"));  // as if killed after step 8
   EXPECT_THAT(must_run(compare()).err, HasSubstr("at step 8"));
   EXPECT_EQ(weights("cmp/input_gate=exp/seed_1"), expected);
+}
+
+// What does not depend on the clock.
+Json untimed(Json result) {
+  for (const char* key : {"seconds", "report"}) result.erase(key);
+  for (Json& arm : result["arms"])
+    for (const char* key : {"tokens_per_second", "loss_at_equal_seconds", "perplexity_at_equal_seconds"})
+      arm.erase(key);
+  return result;
+}
+
+TEST_F(CompareTest, KilledAtAnyMomentItComesToTheSameTable) {
+  constexpr int kKills = 10;
+  const Timer timer;
+  const Json expected = must_run(compare({"--seeds", "2", "--json"})).json();
+  const double seconds = timer.seconds();
+  Arguments arguments = compare({"--seeds", "2", "--json"});
+  arguments[6] = "killed";
+  const std::vector<std::string> runs{"input_gate=exp/seed_1", "input_gate=sigmoid/seed_1", "input_gate=exp/seed_2",
+                                      "input_gate=sigmoid/seed_2"};
+  const auto starts = [&](const std::string& run) {
+    const fs::path file = path("killed") / run / "environment.json";
+    return fs::exists(file) ? read_json(file).at("starts").size() : 0;
+  };
+  const auto is_finished = [&](const std::string& run) {  // as metrics and checkpoints say, which come last
+    const fs::path folder = path("killed") / run, metrics = folder / "metrics.jsonl";
+    return fs::exists(folder / "checkpoints/step_00000012/manifest.json") && fs::exists(metrics) &&
+           read_file(metrics).find("{\"step\":12,\"validation_loss\"") != std::string::npos;
+  };
+  const RandomStream random(7, RandomUse::test);
+  std::map<std::string, std::size_t> starts_of_finished;
+  int killed = 0;
+  for (bool ended = false; !ended && killed < kKills;) {
+    Program program(path(""), arguments);
+    const Timer since;
+    const double until = random.uniform(static_cast<std::uint64_t>(killed)) * seconds / 3;
+    while (program.running() && since.seconds() < until) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    program.send(SIGKILL);
+    ended = program.wait().code != 128 + SIGKILL;
+    killed += !ended;
+    for (const std::string& run : runs)
+      if (is_finished(run)) starts_of_finished.emplace(run, starts(run));
+  }
+  EXPECT_GE(killed, 3);
+  const Ended last = must_run(arguments);
+  EXPECT_EQ(untimed(last.json()), untimed(expected));
+  for (const std::string& run : runs) EXPECT_EQ(weights("killed/" + run), weights("cmp/" + run)) << run;
+  for (const auto& [run, before] : starts_of_finished) EXPECT_EQ(starts(run), before) << run << " was run again";
+  EXPECT_GE(starts_of_finished.size(), 1u);
 }
 
 TEST_F(CompareTest, PartsShareTheRuns) {

@@ -186,5 +186,47 @@ TEST(Config, NamesAndLists) {
   EXPECT_THAT(refused("prompts: [a, [b]]\n"), HasSubstr("f.yaml:1: unknown key 'prompts.1'"));
 }
 
+struct Sections {
+  std::vector<Mixer> mixers;
+};
+void visit(auto& v, Sections& c) { v("mixers", c.mixers); }
+
+TEST(Config, ListsOfSections) {
+  const auto read_sections = [](const std::string& text, const std::vector<std::string>& assignments = {}) {
+    ConfigTree tree = ConfigTree::from_text(text, "f.yaml");
+    for (const std::string& a : assignments) tree.set(a);
+    return read_config<Sections>(tree);
+  };
+  const Sections c = read_sections("mixers:\n  - num_heads: 2\n  - {gate: sigmoid}\n  - {}\n",
+                                   {"mixers.0.gate=sigmoid", "mixers.3.num_heads=7"});
+  ASSERT_EQ(c.mixers.size(), 4u);
+  EXPECT_EQ(c.mixers[0].num_heads, 2);
+  EXPECT_EQ(c.mixers[0].gate, Gate::sigmoid);
+  EXPECT_EQ(c.mixers[1].num_heads, 4);
+  EXPECT_EQ(c.mixers[1].gate, Gate::sigmoid);
+  EXPECT_EQ(c.mixers[3].num_heads, 7);
+  EXPECT_EQ(write_config(read_sections(write_config(c))), write_config(c));
+  EXPECT_THAT(write_config(c), testing::StartsWith("mixers:\n  - num_heads: 2\n    gate: sigmoid\n"));
+  EXPECT_EQ(write_config(Sections()), "");
+  std::string eleven = "mixers:\n";
+  for (int i = 0; i < 11; ++i) eleven += fmt::format("  - num_heads: {}\n", i);
+  EXPECT_EQ(read_sections(eleven).mixers.size(), 11u);
+
+  ConfigTree tree = ConfigTree::from_text("mixers: [{}, {num_heads: 5}]\n", "f.yaml");
+  tree.overlay(ConfigTree::from_text("mixers: [{num_heads: 9}]\n", "g.yaml"));
+  EXPECT_EQ(read_config<Sections>(tree).mixers.size(), 1u);
+  const auto refused = [&](const std::string& text, const std::vector<std::string>& assignments = {}) {
+    return error_of([&] { read_sections(text, assignments); });
+  };
+  EXPECT_EQ(refused("mixers: []\n"), "f.yaml:1: 'mixers' is an empty list; write its entries, or leave the line out");
+  EXPECT_THAT(refused("mixers: x\n"), HasSubstr("a list is expected"));
+  EXPECT_THAT(refused("mixers: [x]\n"), HasSubstr("f.yaml:1: 'mixers.0' is 'x'; a section of keys is expected"));
+  EXPECT_THAT(refused("mixers: {a: 1}\n"), HasSubstr("unknown key 'mixers.a'"));
+  EXPECT_THAT(refused("mixers:\n  - {}\n  - {num_haeds: 1}\n"),
+              AllOf(HasSubstr("f.yaml:3"), HasSubstr("'mixers.1.num_haeds'"), HasSubstr("did you mean")));
+  EXPECT_THAT(refused("mixers:\n"), HasSubstr("f.yaml:1: 'mixers' is an empty list"));
+  EXPECT_THAT(refused("mixers: [{}]\n", {"mixers.2.num_heads=3"}), HasSubstr("unknown key 'mixers.2.num_heads'"));
+}
+
 }  // namespace
 }  // namespace xlstm

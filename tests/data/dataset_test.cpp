@@ -221,7 +221,7 @@ TEST_F(DatasetTest, ReadsAcrossShards) {
 class DamageTest : public DatasetTest {
  protected:
   void SetUp() override {
-    DatasetWriter writer(folder(), sample_tokenizer().identity(), 1000);
+    DatasetWriter writer(folder(), sample_tokenizer().identity(), 1000, /*row_tokens=*/8);
     for (const std::string text : {"one memory", "two gates", "three"}) {
       const auto size = static_cast<i64>(text.size());
       writer.add(sample_tokenizer().encode(text), size, size);
@@ -237,7 +237,7 @@ class DamageTest : public DatasetTest {
 };
 
 TEST_F(DamageTest, VerifyFindsEveryFlippedByte) {
-  for (const std::string name : {"shard_00000.tokens", "shard_00000.docs", "manifest.json"}) {
+  for (const std::string name : {"shard_00000.tokens", "shard_00000.docs", "shard_00000.rows", "manifest.json"}) {
     const std::string whole = read_file(folder() / name);
     for (std::size_t i = 0; i < whole.size(); ++i) {
       std::string damaged = whole;
@@ -254,7 +254,7 @@ TEST_F(DamageTest, VerifyFindsEveryFlippedByte) {
 }
 
 TEST_F(DamageTest, OpenAndVerifyFindWhatIsCutOffOrTooLong) {
-  for (const std::string name : {"shard_00000.tokens", "shard_00000.docs"}) {
+  for (const std::string name : {"shard_00000.tokens", "shard_00000.docs", "shard_00000.rows"}) {
     const std::string whole = read_file(folder() / name);
     for (std::size_t size = 0; size < whole.size(); ++size) {
       write_over(folder() / name, whole.substr(0, size));
@@ -291,7 +291,8 @@ TEST_F(DamageTest, ReadNamesShardAndOffsetOfABadId) {
 
 // Whatever stands in the files: a UserError or success, nothing else (and nothing for the sanitizers).
 TEST_F(DamageTest, MutatedFilesNeverCrash) {
-  const std::vector<std::string> names = {"manifest.json", "shard_00000.tokens", "shard_00000.docs"};
+  const std::vector<std::string> names = {"manifest.json", "shard_00000.tokens", "shard_00000.docs",
+                                          "shard_00000.rows"};
   std::map<std::string, std::string> whole;
   for (const std::string& name : names) whole[name] = read_file(folder() / name);
   int refused = 0;
@@ -305,6 +306,7 @@ TEST_F(DamageTest, MutatedFilesNeverCrash) {
       const Dataset data = Dataset::open(folder());
       std::vector<std::int32_t> ids(static_cast<std::size_t>(data.total_tokens()));
       data.read(0, data.total_tokens(), ids.data());
+      for (i64 r = 0; r < data.manifest().rows(); ++r) data.row(r);
     });
     write_over(folder() / name, whole[name]);
   }

@@ -61,7 +61,7 @@ TEST_F(LoaderTest, BatchesHoldInputsTargetsAndStarts) {
   EXPECT_EQ(batch.targets.size(), 21u);
   std::vector<std::int32_t> window(kLength + 1);
   for (i64 r = 0; r < 3; ++r) {
-    data_->read(shuffled_window(5, r, loader.windows()) * kLength, kLength + 1, window.data());
+    data_->read(shuffled(5, r, loader.sequences()) * kLength, kLength + 1, window.data());
     for (i64 t = 0; t < kLength; ++t) {
       const auto at = static_cast<std::size_t>(r * kLength + t);
       EXPECT_EQ(batch.ids[at], window[static_cast<std::size_t>(t)]);
@@ -92,14 +92,14 @@ TEST_F(LoaderTest, CuttingIntoBatchesChangesNothing) {
 }
 
 TEST_F(LoaderTest, EveryEpochVisitsEveryWindowInAnotherOrder) {
-  const i64 n = Loader(*data_, options(1)).windows();
+  const i64 n = Loader(*data_, options(1)).sequences();
   EXPECT_EQ(n, (data_->total_tokens() - 1) / kLength);
   std::set<i64> first, second;
   int same = 0;
   for (i64 s = 0; s < n; ++s) {
-    first.insert(shuffled_window(5, s, n));
-    second.insert(shuffled_window(5, n + s, n));
-    same += shuffled_window(5, s, n) == shuffled_window(5, n + s, n);
+    first.insert(shuffled(5, s, n));
+    second.insert(shuffled(5, n + s, n));
+    same += shuffled(5, s, n) == shuffled(5, n + s, n);
   }
   EXPECT_EQ(static_cast<i64>(first.size()), n);
   EXPECT_EQ(static_cast<i64>(second.size()), n);
@@ -132,7 +132,7 @@ TEST_F(LoaderTest, SequentialReadsEveryWindowOnce) {
     LoaderOptions o = options(batch_size);
     o.order = LoaderOptions::Order::sequential;
     const auto found = rows(o, 1u << 20);
-    ASSERT_EQ(static_cast<i64>(found.size()), Loader(*data_, o).windows());
+    ASSERT_EQ(static_cast<i64>(found.size()), Loader(*data_, o).sequences());
     Row window(kLength);
     for (std::size_t w = 0; w < found.size(); ++w) {
       data_->read(static_cast<i64>(w) * kLength, kLength, window.data());
@@ -147,7 +147,7 @@ TEST_F(LoaderTest, TooFewTokensAreRefusedWithWhatWouldFit) {
   EXPECT_THAT(user_error_of([&] { Loader loader(*data_, o); }),
               HasSubstr(fmt::format("the longest that fits is {}", data_->total_tokens() - 1)));
   o.context_length -= 1;
-  EXPECT_EQ(Loader(*data_, o).windows(), 1);
+  EXPECT_EQ(Loader(*data_, o).sequences(), 1);
 }
 
 TEST_F(LoaderTest, ErrorsOfTheThreadReachTheCaller) {

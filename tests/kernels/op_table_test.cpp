@@ -268,7 +268,7 @@ TEST(OpTable, GateExtremes) {
             .roundings = 1});
 }
 
-TEST(OpTable, HeadNormGate) {
+void check_head_norm_gate(HeadNorm norm) {
   check_op({.shapes = {{1, 1, 2}, {3, 2, 7}, {5, 3, 64}, {2, 1, 1025}},  // rows, heads, V
             .large = {{300, 3, 70}, {70, 3, 64}, {70, 1, 1536}},
             .tensors =
@@ -279,26 +279,29 @@ TEST(OpTable, HeadNormGate) {
                                  saved("mean", s[0], s[1]).as_stat(),  saved("rstd", s[0], s[1]).as_stat()};
                 },
             .forward =
-                [](Context& ctx, Io& t) {
-                  ops::head_norm_gate_forward(ctx, t["y"], t["mean"], t["rstd"], t["h"], t["o"], t["w"], kEps);
+                [norm](Context& ctx, Io& t) {
+                  ops::head_norm_gate_forward(ctx, t["y"], t["mean"], t["rstd"], t["h"], t["o"], t["w"], kEps, norm);
                 },
             .backward =
-                [](Context& ctx, Io& t) {
+                [norm](Context& ctx, Io& t) {
                   ops::head_norm_gate_backward(ctx, t.d("h"), t.d("o"), t.d("w"), t.d("y"), t["h"], t["o"], t["w"],
-                                               t["mean"], t["rstd"]);
+                                               t["mean"], t["rstd"], norm);
                 },
             .meaning =
-                [](auto& t) {
+                [norm](auto& t) {
                   const i64 heads = t("mean").cols;
-                  t("y") = ref::head_norm_gate(t("h"), t("o"), t("w"), heads, kEps);
-                  t("mean") = ref::head_mean(t("h"), heads);
-                  t("rstd") = ref::head_rstd(t("h"), heads, kEps);
+                  t("y") = ref::head_norm_gate(t("h"), t("o"), t("w"), heads, kEps, norm);
+                  t("mean") = ref::head_mean(t("h"), heads, norm);
+                  t("rstd") = ref::head_rstd(t("h"), heads, kEps, norm);
                 },
             .terms = [](Shape s) { return std::max(s[0], s[2]); },
             .bf16 = true,
             .roundings = 32,
             .aliases = {{"dh", "dy"}, {"do", "o"}}});
 }
+
+TEST(OpTable, HeadNormGate) { check_head_norm_gate(HeadNorm::layernorm); }
+TEST(OpTable, HeadNormGateWithoutMean) { check_head_norm_gate(HeadNorm::rmsnorm); }
 
 // Both ops in one case: forward only, and the one with gradients.
 TEST(OpTable, CrossEntropy) {

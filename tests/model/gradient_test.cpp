@@ -9,14 +9,29 @@
 namespace xlstm {
 namespace {
 
-ModelConfig tiny(InputGate gate) {
+using Kind = std::tuple<InputGate, HeadNorm>;
+
+std::string name_of(const Kind& kind) {
+  const auto [gate, norm] = kind;
+  return fmt::format("{}_{}", names_of(gate)[static_cast<std::size_t>(gate)],
+                     names_of(norm)[static_cast<std::size_t>(norm)]);
+}
+
+ModelConfig tiny(const Kind& kind) {
+  const auto [gate, norm] = kind;
   ModelConfig cfg{.vocab_size = 11, .embedding_dim = 8, .num_blocks = 2, .output_logit_soft_cap = 3};
-  cfg.mixer = {.input_gate = gate, .num_heads = 2, .gate_soft_cap = 4, .chunk_size = 3, .eps = 0, .cell_norm_eps = 0};
+  cfg.mixer = {.input_gate = gate,
+               .num_heads = 2,
+               .gate_soft_cap = 4,
+               .chunk_size = 3,
+               .eps = 0,
+               .cell_norm = norm,
+               .cell_norm_eps = 0};
   cfg.ffn = {.proj_factor = 1.3, .round_up_to = 3};
   return cfg;
 }
 
-class ModelGradient : public testing::TestWithParam<InputGate> {};
+class ModelGradient : public testing::TestWithParam<Kind> {};
 
 TEST_P(ModelGradient, LossIsTheReferences) {
   ModelRig rig(tiny(GetParam()), 2, 7);
@@ -57,8 +72,10 @@ TEST_P(ModelGradient, EveryParameterByTheComplexStep) {
   ASSERT_EQ(at, got.size());
 }
 
-INSTANTIATE_TEST_SUITE_P(Gates, ModelGradient, testing::Values(InputGate::exp, InputGate::sigmoid),
-                         [](const auto& p) { return names_of(InputGate{})[static_cast<std::size_t>(p.param)]; });
+INSTANTIATE_TEST_SUITE_P(Gates, ModelGradient,
+                         testing::Combine(testing::Values(InputGate::exp, InputGate::sigmoid),
+                                          testing::Values(HeadNorm::layernorm, HeadNorm::rmsnorm)),
+                         [](const auto& p) { return name_of(p.param); });
 
 }  // namespace
 }  // namespace xlstm

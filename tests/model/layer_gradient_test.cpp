@@ -15,7 +15,16 @@ using C = std::complex<double>;
 
 constexpr i64 kSequences = 2, kLength = 5, kRows = kSequences * kLength;
 
-ModelConfig tiny(InputGate gate) {
+using Kind = std::tuple<InputGate, HeadNorm>;
+
+std::string name_of(const Kind& kind) {
+  const auto [gate, norm] = kind;
+  return fmt::format("{}_{}", names_of(gate)[static_cast<std::size_t>(gate)],
+                     names_of(norm)[static_cast<std::size_t>(norm)]);
+}
+
+ModelConfig tiny(const Kind& kind) {
+  const auto [gate, norm] = kind;
   ModelConfig cfg{.vocab_size = 9, .embedding_dim = 6, .num_blocks = 1, .output_logit_soft_cap = 3};
   cfg.mixer = {.input_gate = gate,
                .num_heads = 2,
@@ -23,6 +32,7 @@ ModelConfig tiny(InputGate gate) {
                .gate_soft_cap = 4,
                .chunk_size = 3,
                .eps = 0,
+               .cell_norm = norm,
                .cell_norm_eps = 0};
   cfg.ffn = {.proj_factor = 1.3, .round_up_to = 5};
   return cfg;
@@ -30,8 +40,8 @@ ModelConfig tiny(InputGate gate) {
 
 // What a layer's test needs besides the layer: tensors of f64, a dry pass first, then real memory.
 struct LayerRig {
-  explicit LayerRig(InputGate gate)
-      : cfg(tiny(gate)), tokens(random_tokens(kSequences, kLength, cfg.vocab_size, 3, {3, 7})) {}
+  explicit LayerRig(const Kind& kind)
+      : cfg(tiny(kind)), tokens(random_tokens(kSequences, kLength, cfg.vocab_size, 3, {3, 7})) {}
 
   Tensor tensor(i64 rows, i64 cols, DType t = DType::f64) { return memory.alloc("tensor", t, rows, cols); }
 
@@ -123,7 +133,7 @@ struct LayerRig {
   std::vector<Buffer> buffers_;
 };
 
-class GateLayerGradient : public testing::TestWithParam<InputGate> {};
+class GateLayerGradient : public testing::TestWithParam<Kind> {};
 
 TEST_P(GateLayerGradient, MLstm) {
   LayerRig rig(GetParam());
@@ -165,11 +175,13 @@ TEST_P(GateLayerGradient, Block) {
   rig.check([&](const auto& x, auto& p) { return ref::block(rig.cfg, p, "b", x, rig.tokens); });
 }
 
-INSTANTIATE_TEST_SUITE_P(Gates, GateLayerGradient, testing::Values(InputGate::exp, InputGate::sigmoid),
-                         [](const auto& p) { return names_of(InputGate{})[static_cast<std::size_t>(p.param)]; });
+INSTANTIATE_TEST_SUITE_P(Gates, GateLayerGradient,
+                         testing::Combine(testing::Values(InputGate::exp, InputGate::sigmoid),
+                                          testing::Values(HeadNorm::layernorm, HeadNorm::rmsnorm)),
+                         [](const auto& p) { return name_of(p.param); });
 
 TEST(LayerGradient, Linear) {
-  LayerRig rig(InputGate::exp);
+  LayerRig rig({InputGate::exp, HeadNorm::layernorm});
   Linear layer;
   const i64 D = rig.cfg.embedding_dim;
   rig.measure_and_run([&] { layer.w = rig.params->add("w", D, D, Init::zeros(), /*decay=*/true); },
@@ -181,7 +193,7 @@ TEST(LayerGradient, Linear) {
 }
 
 TEST(LayerGradient, RmsNorm) {
-  LayerRig rig(InputGate::exp);
+  LayerRig rig({InputGate::exp, HeadNorm::layernorm});
   std::unique_ptr<RmsNorm> layer;
   Tensor rstd;
   rig.measure_and_run(
@@ -197,7 +209,7 @@ TEST(LayerGradient, RmsNorm) {
 }
 
 TEST(LayerGradient, FeedForward) {
-  LayerRig rig(InputGate::exp);
+  LayerRig rig({InputGate::exp, HeadNorm::layernorm});
   std::unique_ptr<FeedForward> layer;
   FeedForward::Saved saved;
   rig.measure_and_run(
@@ -215,7 +227,7 @@ TEST(LayerGradient, FeedForward) {
 
 // The head has no dy: its loss is what is differentiated, weighted by one scale.
 TEST(LayerGradient, LmHead) {
-  LayerRig rig(InputGate::exp);
+  LayerRig rig({InputGate::exp, HeadNorm::layernorm});
   std::unique_ptr<LmHead> layer;
   Tensor loss, targets, scale;
   rig.tokens.targets[4] = -1;

@@ -85,19 +85,20 @@ void gate_extremes(Matrix<S>& extremes, const Matrix<S>& pre, const Matrix<S>& b
 }
 
 template <class S>
-Matrix<S> head_mean(const Matrix<S>& h, i64 heads) {
+Matrix<S> head_mean(const Matrix<S>& h, i64 heads, HeadNorm norm) {
   const i64 V = h.cols / heads;
   return make_matrix<S>(h.rows, heads, [&](i64 r, i64 head) {
     S sum(0);
+    if (norm == HeadNorm::rmsnorm) return sum;
     for (i64 j = 0; j < V; ++j) sum += h(r, head * V + j);
     return sum / S(double(V));
   });
 }
 
 template <class S>
-Matrix<S> head_rstd(const Matrix<S>& h, i64 heads, double eps) {
+Matrix<S> head_rstd(const Matrix<S>& h, i64 heads, double eps, HeadNorm norm) {
   const i64 V = h.cols / heads;
-  const Matrix<S> mean = head_mean(h, heads);
+  const Matrix<S> mean = head_mean(h, heads, norm);
   return make_matrix<S>(h.rows, heads, [&](i64 r, i64 head) {
     S sum(0);
     for (i64 j = 0; j < V; ++j) {
@@ -109,9 +110,10 @@ Matrix<S> head_rstd(const Matrix<S>& h, i64 heads, double eps) {
 }
 
 template <class S>
-Matrix<S> head_norm_gate(const Matrix<S>& h, const Matrix<S>& o, const Matrix<S>& w, i64 heads, double eps) {
+Matrix<S> head_norm_gate(const Matrix<S>& h, const Matrix<S>& o, const Matrix<S>& w, i64 heads, double eps,
+                         HeadNorm norm) {
   const i64 V = h.cols / heads;
-  const Matrix<S> mean = head_mean(h, heads), rstd = head_rstd(h, heads, eps);
+  const Matrix<S> mean = head_mean(h, heads, norm), rstd = head_rstd(h, heads, eps, norm);
   return make_matrix<S>(h.rows, h.cols, [&](i64 r, i64 c) {
     return sigmoid(o(r, c)) * (h(r, c) - mean(r, c / V)) * rstd(r, c / V) * w(0, c);
   });

@@ -83,7 +83,8 @@ Matrix<S> mlstm_layer(const ModelConfig& cfg, Params<S>& p, const std::string& n
       for (i64 t = 0; t < tokens.length; ++t)
         for (i64 e = 0; e < V; ++e) h(b * tokens.length + t, head * V + e) = out.h[std::size_t(t * V + e)];
     }
-  const Matrix<S> gated = head_norm_gate(h, o, as_row(w("multihead_norm.weight")), H, cfg.mixer.cell_norm_eps);
+  const Matrix<S> gated =
+      head_norm_gate(h, o, as_row(w("multihead_norm.weight")), H, cfg.mixer.cell_norm_eps, cfg.mixer.cell_norm);
   return matmul(gated, w("out_proj.weight"), false, true);
 }
 

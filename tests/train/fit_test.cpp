@@ -1,7 +1,9 @@
 // A run that does not fit is refused before it begins, with settings that do.
 #include "train/fit.h"
 
+#include "tests/train/loaded_rig.h"
 #include "tests/train/run_rig.h"
+#include "train/samples.h"
 
 namespace xlstm {
 namespace {
@@ -34,6 +36,21 @@ TEST_F(Fit, ExactlyWhatIsPlannedIsEnough) {
   EXPECT_THAT(refusal(Device::cpu, {.host = bytes - 1}),
               AllOf(HasSubstr("this run needs"), HasSubstr("of memory"),
                     HasSubstr("--set train.recompute=cheap or --set train.micro_batch_size=4 would fit")));
+}
+
+TEST_F(Fit, PromptsArePartOfThePlan) {
+  const i64 without = needed(Device::cpu);
+  cfg.eval.prompts = {"the state", "gates of the memory"};
+  const i64 planned = needed(Device::cpu) - without;
+  const LoadedModel& model = loaded_model();
+  const Sampling sampling(cfg, {model.model(), model.activation_type(), model.machine()}, sample_tokenizer_path());
+  EXPECT_GE(planned, sampling.bytes());
+  EXPECT_LE(planned, 2 * sampling.bytes());
+  const auto ids = encode_prompts(sample_tokenizer(), cfg.eval.prompts);
+  Arena none = Arena::measuring("scratch");
+  EXPECT_EQ(generation_bytes(model.model(), model.activation_type(), 2,
+                             static_cast<i64>(std::max(ids[0].size(), ids[1].size())), model.machine().context(none)),
+            sampling.bytes());
 }
 
 TEST_F(Fit, WhatIsAdvisedFitsAndTheNextDoesNot) {

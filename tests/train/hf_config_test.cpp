@@ -58,6 +58,9 @@ TEST(HfConfig, WhatTheLayoutCannotSay) {
   sigmoid.mixer.input_gate = InputGate::sigmoid;
   EXPECT_THAT(*why_not_hf(sigmoid), HasSubstr("sigmoid input gate"));
   EXPECT_THAT(*why_not_hf(model_of(64, 2)), HasSubstr("that of q and k is 32"));
+  ModelConfig rms = model_of(128, 2);
+  rms.mixer.cell_norm = HeadNorm::rmsnorm;
+  EXPECT_THAT(*why_not_hf(rms), HasSubstr("model.mixer.cell_norm is rmsnorm"));
   ModelConfig eps = model_of(128, 2);
   eps.mixer.cell_norm_eps = 1e-2;
   EXPECT_THAT(*why_not_hf(eps), HasSubstr("model.mixer.cell_norm_eps is 0.01"));

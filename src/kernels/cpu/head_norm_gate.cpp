@@ -1,4 +1,4 @@
-// Per-head LayerNorm without bias, and the sigmoid output gate.
+// Per-head LayerNorm or RMSNorm without bias, and the sigmoid output gate.
 #include "kernels/cpu/rows.h"
 #include "kernels/ops.h"
 
@@ -15,7 +15,8 @@ void check_head_norm(const Tensor& h, const Tensor& o, const Tensor& w, const Te
 
 }  // namespace
 
-void head_norm_gate_forward(Context&, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps) {
+void head_norm_gate_forward(Context&, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps,
+                            HeadNorm norm) {
   check_head_norm(h, o, w, mean, rstd);
   check_shape(y, h.rows, h.cols, h.dtype);
   const i64 heads = mean.cols, V = h.cols / heads;
@@ -28,7 +29,7 @@ void head_norm_gate_forward(Context&, Tensor y, Tensor mean, Tensor rstd, Tensor
       const E *const x = in[r] + at, *const g = gate[r] + at;
       const T* const scale = weight + at;
       Vec<T> sum(T(0)), squares(T(0));
-      for_lanes<T>(V, [&](i64 j, i64 n) { sum += load(x + j, n); });
+      if (norm == HeadNorm::layernorm) for_lanes<T>(V, [&](i64 j, i64 n) { sum += load(x + j, n); });
       const T m = sum.sum() / T(V);
       for_lanes<T>(V, [&](i64 j, i64 n) {
         const Vec<T> d = load(x + j, n) - Vec<T>(m);
@@ -48,10 +49,10 @@ void head_norm_gate_forward(Context&, Tensor y, Tensor mean, Tensor rstd, Tensor
   });
 }
 
-// With s = sigmoid(o) and e = dy s w, the gradient of x^:  dh = rstd (e - mean(e) - x^ mean(e x^)),
-// do = dy w x^ s (1 - s).  dw first: then dh may take the place of dy, and do that of o.
+// With s = sigmoid(o) and e = dy s w, the gradient of x^:  dh = rstd (e - mean(e) - x^ mean(e x^)), without mean(e)
+// where no mean was taken away;  do = dy w x^ s (1 - s).  dw first: then dh may take the place of dy, and do that of o.
 void head_norm_gate_backward(Context&, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tensor h, Tensor o, Tensor w,
-                             Tensor mean, Tensor rstd) {
+                             Tensor mean, Tensor rstd, HeadNorm norm) {
   check_head_norm(h, o, w, mean, rstd);
   for (const Tensor& t : {dh, d_o, dy}) check_shape(t, h.rows, h.cols, h.dtype);
   check_shape(dw, 1, h.cols, stat_type(h.dtype));
@@ -79,7 +80,7 @@ void head_norm_gate_backward(Context&, Tensor dh, Tensor d_o, Tensor dw, Tensor 
         sum += e;
         dot += e * (load(x + j, n) - m) * s;
       });
-      const Vec<T> mean_e(sum.sum() / T(V)), mean_dot(dot.sum() / T(V));
+      const Vec<T> mean_e(norm == HeadNorm::layernorm ? sum.sum() / T(V) : T(0)), mean_dot(dot.sum() / T(V));
       for_lanes<T>(V, [&](i64 j, i64 n) {
         const Vec<T> normed = (load(x + j, n) - m) * s, open = sigmoid(load(g + j, n));
         const Vec<T> dw_part = load(d + j, n) * load(scale + j, n), e = dw_part * open;

@@ -1,5 +1,5 @@
-// Per-head LayerNorm without bias, and the sigmoid output gate. Forward reads h and o and writes y, backward reads dy,
-// h and o and writes dh and do, each once; the weights come from the caches.
+// Per-head LayerNorm or RMSNorm without bias, and the sigmoid output gate. Forward reads h and o and writes y, backward
+// reads dy, h and o and writes dh and do, each once; the weights come from the caches.
 #include <algorithm>
 #include <cmath>
 
@@ -34,6 +34,7 @@ struct Forward {
   i64 rows;
   int heads;
   float eps;
+  bool centred;             // the mean is taken away
   Team<W, kElements> team;  // of one head
 };
 
@@ -55,7 +56,7 @@ head_norm_gate_forward_heads(const Forward<T, W> p) {
     for (int i = 0; i < W; ++i) sum[0] += x[run][i];
   });
   team_sums(sum, team.warps, 0);
-  const float mean = sum[0] * inverse;
+  const float mean = p.centred ? sum[0] * inverse : 0.f;
   team.for_runs([&](int run, int) {
     for (int i = 0; i < W; ++i) {
       x[run][i] -= mean;
@@ -81,12 +82,14 @@ struct Backward {
   Rows<float> mean, rstd;
   const float* w;
   i64 rows;
+  bool centred;
   RowBlocks blocks;
   Team<W, kElements> team;
 };
 
 // With s = sigmoid(o) and e = dy s w, the gradient of x^:  dh = rstd (e - mean(e) - x^ mean(e x^)),
-// do = dy w x^ s (1 - s), and this block's part of dw = sum of dy s x^. A CTA takes one head of a block of rows.
+// without mean(e) where no mean was taken away; do = dy w x^ s (1 - s), and this block's part of dw = sum of dy s x^. A
+// CTA takes one head of a block of rows.
 template <class T, int W>
 XL_KERNEL(kTeamThreads, 2)
 head_norm_gate_backward_heads(const Backward<T, W> p) {
@@ -120,7 +123,7 @@ head_norm_gate_backward_heads(const Backward<T, W> p) {
       }
     });
     team_sums(sums, team.warps, turn++);
-    const float mean_e = sums[0] * inverse, mean_dot = sums[1] * inverse;
+    const float mean_e = p.centred ? sums[0] * inverse : 0.f, mean_dot = sums[1] * inverse;
     team.for_runs([&](int run, int column) {
       float dh[W], d_o[W];
       for (int i = 0; i < W; ++i) {
@@ -135,7 +138,8 @@ head_norm_gate_backward_heads(const Backward<T, W> p) {
 }
 
 template <class T, int W>
-void start_forward(Context& ctx, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps) {
+void start_forward(Context& ctx, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps,
+                   HeadNorm norm) {
   const i64 heads = mean.cols;
   const auto team = Team<W, kElements>::of(h.cols / heads);
   launch(
@@ -143,45 +147,45 @@ void start_forward(Context& ctx, Tensor y, Tensor mean, Tensor rstd, Tensor h, T
       {.x = (h.rows * heads + team.count() - 1) / team.count(), .threads = kTeamThreads, .shared_bytes = kTeamSumBytes},
       &head_norm_gate_forward_heads<T, W>,
       {rows_of<T>(y), rows_of<T>(h), rows_of<T>(o), rows_of<float>(mean), rows_of<float>(rstd), w.row<float>(), h.rows,
-       static_cast<int>(heads), static_cast<float>(eps), team});
+       static_cast<int>(heads), static_cast<float>(eps), norm == HeadNorm::layernorm, team});
 }
 
 template <class T, int W>
 void start_backward(Context& ctx, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tensor h, Tensor o, Tensor w,
-                    Tensor mean, Tensor rstd) {
+                    Tensor mean, Tensor rstd, HeadNorm norm) {
   const i64 heads = mean.cols;
   const auto team = Team<W, kElements>::of(h.cols / heads);
   const RowBlocks blocks = row_blocks(ctx, h.rows, h.cols, kBlockRows);
   launch(ctx, {.x = blocks.count, .y = heads, .threads = kTeamThreads, .shared_bytes = team_shared_bytes(team)},
          &head_norm_gate_backward_heads<T, W>,
          {rows_of<T>(dh), rows_of<T>(d_o), rows_of<T>(dy), rows_of<T>(h), rows_of<T>(o), rows_of<float>(mean),
-          rows_of<float>(rstd), w.row<float>(), h.rows, blocks, team});
+          rows_of<float>(rstd), w.row<float>(), h.rows, norm == HeadNorm::layernorm, blocks, team});
   add_partial_sums(ctx, dw, blocks);
 }
 
 }  // namespace
 
-void head_norm_gate_forward(Context& ctx, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w,
-                            double eps) {
+void head_norm_gate_forward(Context& ctx, Tensor y, Tensor mean, Tensor rstd, Tensor h, Tensor o, Tensor w, double eps,
+                            HeadNorm norm) {
   check_head_norm(h, o, w, mean, rstd);
   check_shape(y, h.rows, h.cols, h.dtype);
   with_gpu_type(h.dtype, [&]<class T>() {
     const bool wide_heads = h.cols / mean.cols % kWide<T> == 0;
-    if (wide_heads && all_wide(y, h, o, w)) return start_forward<T, kWide<T>>(ctx, y, mean, rstd, h, o, w, eps);
-    start_forward<T, 1>(ctx, y, mean, rstd, h, o, w, eps);
+    if (wide_heads && all_wide(y, h, o, w)) return start_forward<T, kWide<T>>(ctx, y, mean, rstd, h, o, w, eps, norm);
+    start_forward<T, 1>(ctx, y, mean, rstd, h, o, w, eps, norm);
   });
 }
 
 void head_norm_gate_backward(Context& ctx, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tensor h, Tensor o, Tensor w,
-                             Tensor mean, Tensor rstd) {
+                             Tensor mean, Tensor rstd, HeadNorm norm) {
   check_head_norm(h, o, w, mean, rstd);
   for (const Tensor& t : {dh, d_o, dy}) check_shape(t, h.rows, h.cols, h.dtype);
   check_shape(dw, 1, h.cols, DType::f32);
   with_gpu_type(h.dtype, [&]<class T>() {
     const bool wide_heads = h.cols / mean.cols % kWide<T> == 0;
     if (wide_heads && all_wide(dh, d_o, dy, h, o, w))
-      return start_backward<T, kWide<T>>(ctx, dh, d_o, dw, dy, h, o, w, mean, rstd);
-    start_backward<T, 1>(ctx, dh, d_o, dw, dy, h, o, w, mean, rstd);
+      return start_backward<T, kWide<T>>(ctx, dh, d_o, dw, dy, h, o, w, mean, rstd, norm);
+    start_backward<T, 1>(ctx, dh, d_o, dw, dy, h, o, w, mean, rstd, norm);
   });
 }
 
