@@ -4,7 +4,7 @@ namespace xlstm {
 
 const char* name_of(OpClass c) {
   static constexpr const char* names[kOpClassCount] = {"other", "embedding", "norms", "projections", "gates",
-                                                       "cell",  "ffn",       "head",  "optimizer"};
+                                                       "cell",  "ffn",       "head",  "optimizer",   "exchange"};
   return names[static_cast<int>(c)];
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // Where the time of a step goes, per operator class. The door of every op (kernels/ops.h) adds its time; matrix
-// products and the cell add their operations. Its bytes are those of the tensors that it was given.
+// products and the cell add their operations. `exchange` is the time in calls of the communicator. Its bytes are those
+// of the tensors that it was given.
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -9,8 +10,8 @@
 
 namespace xlstm {
 
-enum class OpClass : std::uint8_t { other, embedding, norms, projections, gates, cell, ffn, head, optimizer };
-constexpr int kOpClassCount = 9;
+enum class OpClass : std::uint8_t { other, embedding, norms, projections, gates, cell, ffn, head, optimizer, exchange };
+constexpr int kOpClassCount = 10;
 const char* name_of(OpClass c);
 
 struct Profile {

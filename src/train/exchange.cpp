@@ -6,6 +6,25 @@ namespace xlstm {
 
 namespace {
 
+// The time in a call of the communicator; on a GPU, until all that was begun there is done.
+template <class F>
+auto timed(Context& ctx, F&& call) {
+  const Timer timer;
+  const auto count = [&] {
+    if (!ctx.profile) return;
+    if (ctx.gpu) ctx.gpu->synchronize();
+    ctx.profile->add_call(OpClass::exchange, timer.seconds());
+  };
+  if constexpr (std::is_void_v<decltype(call())>) {
+    call();
+    count();
+  } else {
+    const auto result = call();
+    count();
+    return result;
+  }
+}
+
 Tensor as_row(Tensor column) { return column.flat(); }
 
 }  // namespace
@@ -22,7 +41,7 @@ ExchangedBytes exchanged_bytes(const TrainState& s, const TrainConfig& cfg) {
 }
 
 void RankExchange::begin(Context& ctx, Stage stage, i64 segment, const Collective& c) {
-  under_way_.push_back({stage, segment, next_buffer_, ranks_.begin(ctx, c)});
+  under_way_.push_back({stage, segment, next_buffer_, timed(ctx, [&] { return ranks_.begin(ctx, c); })});
 }
 
 i64 RankExchange::sums_under_way() const {
@@ -51,7 +70,7 @@ void RankExchange::gradients_ready(Context& ctx, i64 part) {
 
 void RankExchange::finish_oldest(Context& ctx) {
   const UnderWay u = under_way_.front();
-  ranks_.finish(ctx, u.number);
+  timed(ctx, [&] { ranks_.finish(ctx, u.number); });
   under_way_.pop_front();
   if (u.stage == Stage::exact_weights)
     for (const TrainState::ExactPiece& p : s_.exact_pieces)

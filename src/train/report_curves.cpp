@@ -31,7 +31,7 @@ class Curves {
   explicit Curves(const std::vector<ReportedRun>& runs) : runs_(runs) {}
 
   template <class F>
-  Plot& of_steps(const char* title, F&& value, Thin how = Thin::mean) {
+  Plot& of_steps(const std::string& title, F&& value, Thin how = Thin::mean) {
     Plot& plot = add(title);
     for (std::size_t r = 0; r < runs_.size(); ++r)
       plot.series.push_back(
@@ -67,6 +67,19 @@ class Curves {
       }
     }
   }
+  // Every operator class in which a profiled run has spent time.
+  void of_classes() {
+    std::set<std::string> names;
+    for (const ReportedRun& run : runs_)
+      for (const StepMetrics& s : run.metrics.steps)
+        for (const auto& [name, seconds] : s.class_seconds)
+          if (seconds > 0) names.insert(name);
+    for (const std::string& name : names)
+      of_steps("time in " + name + ", ms of a step", [name](const StepMetrics& s) {
+        const auto it = s.class_seconds.find(name);
+        return it == s.class_seconds.end() ? NAN : 1e3 * it->second;
+      }).from_zero = true;
+  }
   const std::vector<Plot>& plots() const { return plots_; }
 
  private:
@@ -98,6 +111,7 @@ std::vector<Plot> plots_of(const std::vector<ReportedRun>& runs) {
   c.of_steps("waiting for data, share of the step", [](const StepMetrics& s) {
      return s.data_wait / s.seconds;
    }).from_zero = true;
+  c.of_classes();
   return c.plots();
 }
 

@@ -117,6 +117,7 @@ void RunLog::step(const StepRecord& r) {
             {"forget_gate_max", number(r.gates.forget_max)},
             {"forget_gate_min", number(r.gates.forget_min)}};
   for (const SetTokens& seen : r.tokens_by_set) line["tokens_by_set"][seen.set] = seen.tokens;
+  for (const StepProfile::Row& row : r.classes) line["class_seconds"][row.name] = row.seconds;
   write(line);
   const Scalar scalars[] = {{"loss/train", r.loss},
                             {"train/grad_norm", r.grad_norm},

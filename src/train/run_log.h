@@ -9,6 +9,7 @@
 #include "model/language_model.h"
 #include "train/event_file.h"
 #include "train/guard.h"
+#include "train/step_profile.h"
 
 namespace xlstm {
 
@@ -25,6 +26,7 @@ struct StepRecord {
   double mfu = 0;      // achieved FLOPs over the measured peak of matrix products
   double seconds = 0;  // of this step
   double data_wait = 0;
+  std::vector<StepProfile::Row> classes{};  // with log.profile
   SkipReason skipped = SkipReason::none;
   double norm_limit = 0;  // may be infinite
   GateExtremes gates{};

@@ -29,6 +29,14 @@ bool has_number_or_null(const Json& line, const char* key) {
   return it != line.end() && (it->is_number() || it->is_null());
 }
 
+std::map<std::string, double> class_seconds(const Json& line) {
+  std::map<std::string, double> seconds;
+  if (const auto it = line.find("class_seconds"); it != line.end() && it->is_object())
+    for (const auto& [name, value] : it->items())
+      if (value.is_number()) seconds[name] = value.get<double>();
+  return seconds;
+}
+
 StepMetrics step_of(const Json& line, i64 step, i64 tokens) {
   return {.step = step,
           .tokens = tokens,
@@ -43,6 +51,7 @@ StepMetrics step_of(const Json& line, i64 step, i64 tokens) {
           .input_gate_min = number(line, "input_gate_min"),
           .forget_gate_max = number(line, "forget_gate_max"),
           .forget_gate_min = number(line, "forget_gate_min"),
+          .class_seconds = class_seconds(line),
           .applied = line.value("applied", Json(true)) != Json(false)};
 }
 

@@ -15,6 +15,7 @@ struct StepMetrics {
   double loss = 0, grad_norm = 0, lr = 0;  // NaN where it was not finite
   double tokens_per_second = 0, mfu = 0, seconds = 0, data_wait = 0;
   double input_gate_max = 0, input_gate_min = 0, forget_gate_max = 0, forget_gate_min = 0;  // NaN where not written
+  std::map<std::string, double> class_seconds{};  // by operator class, of a run with log.profile
   bool applied = true;
 };
 

@@ -10,6 +10,22 @@ void StepProfile::add_step(double step_seconds, double waited) {
   ++steps;
 }
 
+StepProfile StepProfile::since(const StepProfile& before) const {
+  StepProfile p = *this;
+  for (std::size_t c = 0; c < p.ops.classes.size(); ++c) {
+    const Profile::Entry& was = before.ops.classes[c];
+    Profile::Entry& e = p.ops.classes[c];
+    e = {.seconds = e.seconds - was.seconds,
+         .flops = e.flops - was.flops,
+         .bytes = e.bytes - was.bytes,
+         .calls = e.calls - was.calls};
+  }
+  p.seconds -= before.seconds;
+  p.data_wait -= before.data_wait;
+  p.steps -= before.steps;
+  return p;
+}
+
 std::vector<StepProfile::Row> StepProfile::rows() const {
   if (steps == 0) return {};
   const auto n = static_cast<double>(steps);

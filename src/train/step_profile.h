@@ -13,6 +13,7 @@ struct StepProfile {
   i64 steps = 0;
 
   void add_step(double step_seconds, double waited);
+  StepProfile since(const StepProfile& before) const;  // of the steps after that one
 
   // A row per class of ms per step, share of the step, operations, bytes and the rates of both; then `data`, and
   // `idle`: what of the step lies in no class. They add up to the step.

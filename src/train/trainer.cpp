@@ -164,12 +164,14 @@ RunOutcome Trainer::run(std::optional<i64> stop_at) {
   while (at_.step < cfg_.train.steps) {
     if (stop_at && at_.step >= *stop_at) return stop(fmt::format("--stop-at {}", *stop_at));
     const Timer timer;
+    const StepProfile before = profile_;
     const std::string damage = next_batch();
     const double waited = timer.seconds();
     const Meeting now = meet(damage);
     if (!now.signal.empty()) return trained_ ? stop(now.signal) : stop_at_once(now.signal);
     if (now.damaged) data_ends(damage);
-    const StepRecord record = train_one(timer, waited, now);
+    StepRecord record = train_one(timer, waited, now);
+    if (cfg_.log.profile) record.classes = profile_.since(before).rows();
     if (log_) log_->step(record);
 
     if (record.skipped != SkipReason::none) {
@@ -209,7 +211,9 @@ Trainer::Meeting Trainer::meet(const std::string& damage) {
   if (const char* signal = StopSignal::received()) std::strncpy(mine.signal, signal, sizeof mine.signal - 1);
   ranks_.at_step(at_.step + 1);
   std::vector<Word> all(static_cast<std::size_t>(ranks_.size()));
+  const Timer timer;
   ranks_.gather_bytes("beginning of the step", &mine, all.data(), sizeof mine);
+  if (ranks_.size() > 1) profile_.ops.add_call(OpClass::exchange, timer.seconds());
   Meeting meeting{.norm_limit = all[0].norm_limit};  // hosts may have other mathematical libraries
   bool warnings = false;
   for (const Word& word : all) {
@@ -252,7 +256,9 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& 
   remember_weights();
 
   GateExtremes gates = GateExtremes::none();
+  const Timer gathering;
   for (const GateExtremes& block : block_gates()) gates.include(block);
+  if (ranks_.size() > 1) profile_.ops.add_call(OpClass::exchange, gathering.seconds());
   const double seconds = timer.seconds();
   profile_.add_step(seconds, waited);
   const double rate = static_cast<double>(cfg_.tokens_per_step()) / seconds;

@@ -51,7 +51,7 @@ void Trainer::check_resumed(const Json& state) const {
   const Json prints = state.value("fingerprints", Json::object());
   if (const std::string was = prints.value("data", ""); was != train_data_.fingerprint())
     throw user_error("{}: cannot resume, it was trained on data {:.16}, {} is {:.16}; name the same data there",
-                     path_.string(), was, cfg_.data.mixture.empty() ? cfg_.data.train : "data.mixture",
+                     path_.string(), was, cfg_.data.mixture.empty() ? "data.train=" + cfg_.data.train : "data.mixture",
                      train_data_.fingerprint());
 }
 

@@ -121,8 +121,8 @@ TEST_F(MainJob, PlanAndBench) {
   EXPECT_EQ(step["planned_bytes"], plan["total_bytes"]);
   std::vector<std::string> classes;
   for (const Json& row : step["classes"]) classes.push_back(row["class"]);
-  EXPECT_THAT(classes,
-              ElementsAre("other", "embedding", "norms", "projections", "gates", "cell", "ffn", "head", "optimizer"));
+  EXPECT_THAT(classes, ElementsAre("other", "embedding", "norms", "projections", "gates", "cell", "ffn", "head",
+                                   "optimizer", "exchange"));
   EXPECT_GT(must_run({"bench", "loader", "--data", "data", "--context", "24", "--batch", "4", "--json"})
                 .json()["tokens_per_second"]
                 .get<double>(),

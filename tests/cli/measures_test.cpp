@@ -1,5 +1,6 @@
 // What is measured and planned: profile, sweep, transfer, plan, events; and the ablations' configs.
 #include <algorithm>
+#include <sstream>
 
 #include "core/process.h"
 #include "tests/cli/support.h"
@@ -28,8 +29,19 @@ TEST_F(Measures, TheClassesAddUpToTheStep) {
   EXPECT_NEAR(sum, step, 0.02 * step);
   EXPECT_GT(idle, -0.02);  // no time is counted twice
   EXPECT_GT(bytes, 0);
+  std::istringstream lines(read_file(path("run/metrics.jsonl")));
+  for (std::string line; std::getline(lines, line);)
+    if (const Json step_line = Json::parse(line); step_line.contains("loss")) {
+      double of_classes = 0;
+      for (const auto& [name, seconds] : step_line.at("class_seconds").items()) of_classes += seconds.get<double>();
+      EXPECT_NEAR(of_classes, step_line["seconds"].get<double>(), 0.02 * of_classes);
+    }
+  if (program_is_there("gnuplot")) {
+    EXPECT_THAT(read_file(path("run/report.html")), HasSubstr("time in cell, ms of a step"));
+  }
   must_run(train("plain"));
   EXPECT_EQ(weights("plain"), weights("run"));
+  EXPECT_EQ(read_file(path("plain/metrics.jsonl")).find("class_seconds"), std::string::npos);
   EXPECT_FALSE(fs::exists(path("plain/profile.json")));
 }
 

@@ -3,6 +3,7 @@
 #include "tests/support/thread_ranks.h"
 #include "tests/train/checkpoint_cases.h"
 #include "tests/train/run_rig.h"
+#include "train/run_metrics.h"
 
 namespace xlstm {
 namespace {
@@ -136,6 +137,23 @@ TEST_F(RanksTest, FastIsAlikeButNotTheSame) {
     for (std::size_t i = 0; i < fast.size(); ++i) EXPECT_NEAR(fast[i], exact[i], 1e-3);
   }
   EXPECT_NE(final_weights(two.path()), final_weights(reference()));
+}
+
+TEST_F(RanksTest, TheProfileTellsTheTimeOfTheExchange) {
+  for (const int ranks : {1, 2}) {
+    TempDir dir;
+    TrainConfig cfg = shared_run();
+    cfg.log.profile = true;
+    ASSERT_THAT(train(ranks, dir.path(), cfg), Each(""));
+    for (const StepMetrics& s : RunMetrics::read(dir / "metrics.jsonl").steps) {
+      EXPECT_EQ(s.class_seconds.at("exchange") > 0, ranks > 1) << s.step;
+      EXPECT_GE(s.class_seconds.at("idle"), -0.02 * s.seconds) << "counted twice";
+      double sum = 0;
+      for (const auto& [name, seconds] : s.class_seconds) sum += seconds;
+      EXPECT_NEAR(sum, s.seconds, 0.02 * s.seconds);
+    }
+    expect_as_reference(dir.path());
+  }
 }
 
 TEST_F(RanksTest, AnotherConfigIsNamed) {
