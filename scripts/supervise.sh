@@ -92,7 +92,8 @@ while :; do
   [[ -n "$stopped" && -z "$told" ]] && pass_on "$stopped"  # it came between the two lines before
   await_child
   child=''
-  [[ -n "$stopped" ]] && exit "$code"
+  # 128 + the signal: it came before anything was opened that would have to be saved.
+  if [[ -n "$stopped" ]]; then ((code == 128 + $(kill -l "${told:-$stopped}"))) && exit 75; exit "$code"; fi
   after=$(progress)
   case $code in
     0 | 2 | 3 | 75 | 130) exit "$code" ;;

@@ -102,6 +102,7 @@ BenchResult bench_step_of_ranks(const StepOptions& o, const TrainConfig& cfg, Co
   std::optional<Machine> there;
   ranks.together("device", [&] { there.emplace(cfg.run, ranks.local_rank()); });
   const Machine& machine = *there;
+  agree(ranks, facts_of(machine));
   BenchResult r = bench_ranks(cfg, o.steps, o.warmup, machine, ranks);
   r.json["bench"] = "step";
   r.json["config"] = write_config(cfg);

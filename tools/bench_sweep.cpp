@@ -1,4 +1,7 @@
 // xlstm bench sweep: the time of each operator class against the length of the context, at the same number of tokens
+#include <algorithm>
+#include <charconv>
+
 #include "core/text.h"
 #include "tools/bench.h"
 #include "train/html.h"
@@ -11,7 +14,7 @@ namespace {
 struct Options {
   std::string config, plot;
   std::vector<std::string> set;
-  std::vector<i64> contexts{512, 1024, 2048, 4096};
+  std::string contexts = "512..4096";
   i64 tokens = 0, steps = 3;
   BenchOutput out;
 };
@@ -22,13 +25,37 @@ struct Measured {
   std::vector<StepProfile::Row> rows;
 };
 
+// "512,1024" or "512..65536", or both.
+std::vector<i64> lengths_of(const std::string& text) {
+  constexpr i64 kLongest = 1 << 24;
+  std::vector<i64> lengths;
+  const auto number = [&](std::string_view part) {
+    i64 n = 0;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), n);
+    if (error != std::errc() || end != part.data() + part.size() || n < 1 || n > kLongest)
+      throw user_error("--context {}: '{}' is no length; expected 1 to {}, as in 512,1024 or 512..65536", text, part,
+                       kLongest);
+    return n;
+  };
+  for (std::string_view left = text;;) {
+    const std::string_view item = left.substr(0, left.find(','));
+    const std::size_t dots = item.find("..");
+    const i64 first = number(item.substr(0, dots)), last = dots == item.npos ? first : number(item.substr(dots + 2));
+    if (last < first) throw user_error("--context {}: {} is above {}", text, first, last);
+    for (i64 n = first; n <= last; n *= 2) lengths.push_back(n);
+    if (item.size() == left.size()) return lengths;
+    left.remove_prefix(item.size() + 1);
+  }
+}
+
 std::vector<Measured> sweep(const Options& o) {
   std::vector<Measured> all;
   const TrainConfig first = load_train_config(o.config, o.set);
-  const i64 tokens = o.tokens > 0 ? o.tokens : *std::max_element(o.contexts.begin(), o.contexts.end());
+  const std::vector<i64> contexts = lengths_of(o.contexts);
+  const i64 tokens = o.tokens > 0 ? o.tokens : *std::max_element(contexts.begin(), contexts.end());
   set_threads(static_cast<int>(o.out.threads > 0 ? o.out.threads : first.run.threads));
   const Machine machine(first.run);
-  for (const i64 context : o.contexts) {
+  for (const i64 context : contexts) {
     if (tokens % context != 0)
       throw user_error("--context {}: does not divide the {} tokens of a step (--tokens)", context, tokens);
     TrainConfig cfg = first;
@@ -88,9 +115,7 @@ void add_bench_sweep(CLI::App& bench) {
   auto o = std::make_shared<Options>();
   cmd->add_option("--config", o->config, "YAML file (configs/, bench/configs/)")->required();
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated")->allow_extra_args(false);
-  cmd->add_option("--context", o->contexts, "Lengths, with commas between them")
-      ->delimiter(',')
-      ->check(at_least(1, 1 << 24))
+  cmd->add_option("--context", o->contexts, "Lengths, with commas between them; A..B: A, 2 A, 4 A, up to B")
       ->capture_default_str();
   cmd->add_option("--tokens", o->tokens, "Of every step [the longest context]")->check(at_least(1, i64{1} << 31));
   cmd->add_option("--steps", o->steps, "Steps that are timed")->check(at_least(1, 1000))->capture_default_str();

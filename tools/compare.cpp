@@ -69,6 +69,23 @@ void parse_part(const std::string& text, Experiment& e) {
   e.parts = parts;
 }
 
+// A run that is there already, finished or not, has to be of this experiment. `data`: the training data's fingerprint.
+void check_is_this_run(const PlannedRun& run, const std::string& data) {
+  constexpr const char* kRemedy = "name another folder with --out, or delete this run";
+  const fs::path config = run.folder / "config.yaml";
+  std::error_code ignored;
+  if (!fs::exists(config, ignored)) return;
+  if (const std::string conflict = conflicting_key(read_file(config), write_config(run.cfg)); !conflict.empty())
+    throw user_error("{}: is of another experiment, {}; {}", run.folder.string(), conflict, kRemedy);
+  const std::vector<fs::path> checkpoints = list_checkpoints(run.folder);
+  if (checkpoints.empty()) return;
+  const Json state = CheckpointReader(checkpoints[0]).state();
+  const std::string was = state.value("fingerprints", Json::object()).value("data", "");
+  if (was != data)
+    throw user_error("{}: is of another experiment, trained on data {:.16}, not {:.16}; {}", run.folder.string(), was,
+                     data, kRemedy);
+}
+
 Experiment plan_experiment(const Options& o) {
   std::vector<Variation> variations;
   for (const std::string& text : o.vary) variations.push_back(parse_variation(text));
@@ -87,11 +104,13 @@ Experiment plan_experiment(const Options& o) {
     for (const TrainConfig& cfg : configs)
       e.peak_bytes.push_back(total_bytes(plan_within(cfg, machine.device(), available, machine.gpu())));
   }
+  const std::string data = open_training_data(configs[0]).fingerprint();
   for (i64 s = 0; s < o.seeds; ++s)
     for (std::size_t a = 0; a < e.arms.size(); ++a) {
       PlannedRun run{.arm = a, .seed = configs[a].run.seed + s, .folder = {}, .cfg = configs[a]};
       run.folder = e.out / folder_name(e.arms[a].name) / fmt::format("seed_{}", run.seed);
       run.cfg.run.seed = run.seed;
+      check_is_this_run(run, data);
       e.runs.push_back(std::move(run));
     }
   return e;

@@ -89,6 +89,7 @@ std::vector<Result> run_eval(const Options& o, Communicator& ranks) {
   std::unique_ptr<LoadedModel> model;
   ranks.together("model",
                  [&] { model = std::make_unique<LoadedModel>(o.checkpoint, std::nullopt, ranks.local_rank()); });
+  if (ranks.size() > 1) agree(ranks, facts_of(model->machine()));
   ranks.configure({.timeout = static_cast<double>(model->config().parallel.timeout)});
   log_info("{}: step {}", model->folder().string(), model->step());
   std::vector<std::string> sets = o.data;

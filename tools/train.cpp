@@ -37,6 +37,18 @@ void stop_if_told(Communicator& ranks) {
   }
 }
 
+// What the trainer holds of the ranks is over when it returns: an exit code is thrown, and what is thrown ends the
+// connections of others by force.
+RunOutcome run_trainer(const Options& o, const fs::path& run, const TrainConfig& cfg, Communicator& ranks) {
+  Trainer trainer(run, cfg, command_line(o), &ranks);
+  const RunOutcome outcome = trainer.run(o.stop_at);
+  if (cfg.log.profile && ranks.first()) {
+    write_file_atomically(run / "profile.json", to_text(trainer.profile().to_json(), 1) + "\n");
+    log_info("where the time of a step goes:\n{}", trainer.profile().table());
+  }
+  return outcome;
+}
+
 void train(const Options& o, Communicator& ranks) {
   stop_if_told(ranks);
   TrainConfig cfg = load_config_on_all(ranks, o.config, o.set);
@@ -44,12 +56,7 @@ void train(const Options& o, Communicator& ranks) {
   const fs::path run = o.run.empty() ? fs::path("runs") / cfg.run.name : fs::path(o.run);
   if (ranks.size() > 1)
     agree(ranks, {{"--run", run.string()}, {"--stop-at", o.stop_at ? std::to_string(*o.stop_at) : "none"}});
-  Trainer trainer(run, cfg, command_line(o), &ranks);
-  const RunOutcome outcome = trainer.run(o.stop_at);
-  if (cfg.log.profile && ranks.first()) {
-    write_file_atomically(run / "profile.json", to_text(trainer.profile().to_json(), 1) + "\n");
-    log_info("where the time of a step goes:\n{}", trainer.profile().table());
-  }
+  const RunOutcome outcome = run_trainer(o, run, cfg, ranks);
   if (ranks.first()) write_run_report(run);
   switch (outcome) {
     case RunOutcome::finished: return;

@@ -23,15 +23,21 @@ std::unique_ptr<InputFile> open_checked(const fs::path& path, i64 expected_bytes
   return file;
 }
 
-// Every shard stays open, so that a data set that is replaced meanwhile stays the same.
-void check_open_files(const fs::path& folder, std::size_t shards) {
-  constexpr rlim_t kOthers = 16;  // files that a process has open besides
+std::size_t open_files_of_this_process() {
+  std::error_code none;
+  return static_cast<std::size_t>(std::distance(fs::directory_iterator("/proc/self/fd", none), {}));
+}
+
+// Every file of a shard stays open, so that a data set that is replaced meanwhile stays the same.
+void check_open_files(const fs::path& folder, std::size_t files) {
+  constexpr rlim_t kOthers = 16;  // that a run opens besides: metrics, checkpoints
+  const std::size_t open = open_files_of_this_process();
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || shards + kOthers <= limit.rlim_cur) return;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || open + files + kOthers <= limit.rlim_cur) return;
   throw user_error(
-      "{}: {} shards, each of which is kept open, but a process may have only {} files open here; raise that limit "
-      "('ulimit -Hn'), or build the data set with fewer, larger shards (--shard-tokens)",
-      folder.string(), shards, limit.rlim_cur);
+      "{}: {} files of shards, each of which is kept open, but a process may have only {} files open here, and {} are; "
+      "raise that limit ('ulimit -Hn'), or build data sets with fewer, larger shards (--shard-tokens)",
+      folder.string(), files, limit.rlim_cur, open);
 }
 
 // A file that was cut off since it was opened is the user's to mend, like damaged bytes.

@@ -49,6 +49,8 @@ Facts facts_of(const TrainConfig& cfg) {
   return facts;
 }
 
+Facts facts_of(const Machine& machine) { return {{"the device", machine.kind()}}; }
+
 Facts facts_of_program() {
   std::string build = "unknown";
   try {

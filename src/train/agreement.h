@@ -2,6 +2,7 @@
 // What all ranks of a run must have in common, told to each other before anything is made.
 #include "dist/communicator.h"
 #include "train/config.h"
+#include "train/machine.h"
 
 namespace xlstm {
 
@@ -13,6 +14,7 @@ void agree(Communicator& ranks, const Facts& mine);
 // Every key of a config that is not a rank's own business.
 Facts facts_of(const TrainConfig& cfg);
 Facts facts_of_program();  // version, and which build
+Facts facts_of(const Machine& machine);
 
 // Threads of this rank: the config's, or its share of the cores that it may use with other ranks of its host. Warns of
 // more than that.

@@ -13,9 +13,10 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-// Keys that decide which tokens a run sees, and in which order; or where it lies.
+// Keys that decide which tokens a run sees or is evaluated on, how many and in which order; or where it lies.
 bool decides_data(const std::string& key) {
-  for (const char* prefix : {"data.", "run.seed", "run.name", "train.context_length", "train.steps"})
+  for (const char* prefix : {"data.", "eval.", "run.seed", "run.name", "train.context_length", "train.steps",
+                             "train.batch_size", "train.micro_batch_size", "model.vocab_size"})
     if (key.starts_with(prefix)) return true;
   return false;
 }

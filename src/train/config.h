@@ -103,7 +103,7 @@ struct ParallelConfig {
   Reduction reduction = Reduction::exact;
   bool shard_optimizer = true;  // with several ranks
   i64 timeout = 600;            // seconds that a collective may take; with several ranks
-  i64 check_interval = 0;       // steps between comparisons of the ranks' weights; with several ranks
+  i64 check_interval = 500;     // steps between comparisons of the ranks' weights; with several ranks
 };
 void visit(auto& v, ParallelConfig& c) {
   v("reduction_slots", c.reduction_slots);

@@ -45,6 +45,7 @@ std::string DataConfig::key_of_set(std::size_t set) const {
 }
 
 void DataConfig::check() const {
+  constexpr double kLeastWeight = 1e-100, kMostWeight = 1e100;  // sums and quotients are finite
   if (mixture.empty()) return;
   if (!train.empty()) throw user_error("data.mixture: data.train names data, too; take out one of the two");
   if (mixture.size() > kMostSets)
@@ -54,8 +55,10 @@ void DataConfig::check() const {
   for (std::size_t i = 0; i < sets.size(); ++i) {
     if (sets[i].path.empty())
       throw user_error("{}: is empty; name a folder made by 'xlstm data build'", mixture_key(i, "path"));
-    if (!(sets[i].weight > 0 && std::isfinite(sum += sets[i].weight)))
-      throw user_error("{}: is {}; a positive number is expected", mixture_key(i, "weight"), sets[i].weight);
+    if (!(sets[i].weight >= kLeastWeight && sets[i].weight <= kMostWeight))
+      throw user_error("{}: is {}; a positive number is expected, from {} to {}", mixture_key(i, "weight"),
+                       sets[i].weight, kLeastWeight, kMostWeight);
+    sum += sets[i].weight;
     if (!is_name(sets[i].name))
       throw user_error("{}: '{}' is no name; small letters, digits, - and _ are", mixture_key(i, "name"), sets[i].name);
     for (std::size_t j = 0; j < i; ++j)

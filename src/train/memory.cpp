@@ -217,9 +217,11 @@ std::vector<Tensor> TrainState::plan_slots(Arena& arena, const TrainConfig& cfg)
 void check_ranks(const TrainConfig& cfg, int ranks) {
   if (cfg.parallel.reduction == Reduction::exact && cfg.parallel.reduction_slots % ranks != 0)
     throw user_error(
-        "parallel.reduction_slots: {} slots cannot be shared by {} ranks evenly; start as many ranks as divide them, "
-        "or set a power of two of at least that many (another number of slots is another run)",
-        cfg.parallel.reduction_slots, ranks);
+        "parallel.reduction_slots: {} slots cannot be shared by {} ranks evenly; {}", cfg.parallel.reduction_slots,
+        ranks,
+        std::has_single_bit(static_cast<unsigned>(ranks))
+            ? "start fewer, or set a power of two of at least that many (another number of slots is another run)"
+            : "start 1, 2, 4, ... of them, or set parallel.reduction=fast");
   if (cfg.micro_batches() % ranks != 0)
     throw user_error(
         "train.batch_size: the {} micro-batches of an update (batch_size / micro_batch_size) cannot be shared by {} "

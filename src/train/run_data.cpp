@@ -33,6 +33,9 @@ void check_tokenizer(const Dataset& data, const std::string& path, const std::st
   if (data.tokenizer_sha256() != first.tokenizer_sha256())
     throw user_error("{}: {} was built with tokenizer {:.12}, {} with {:.12}; build both with one", key, path,
                      data.tokenizer_sha256(), first_key, first.tokenizer_sha256());
+  if (data.eod_id() != first.eod_id())
+    throw user_error("{}: documents of {} end with token {}, those of {} with {}; build both alike", key, path,
+                     data.eod_id(), first_key, first.eod_id());
 }
 
 // The same windows would come twice, in two orders, and no weight would say how often.

@@ -23,6 +23,11 @@ Machine machine_of_rank(const RunConfig& run, Communicator& ranks) {
   return machine;
 }
 
+// One without a GPU would go on alone on its processor.
+void agree_on_device(Communicator& ranks, const Machine& machine) {
+  if (ranks.size() > 1) agree(ranks, facts_of(machine));
+}
+
 std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine, const Communicator& ranks) {
   AvailableMemory available = AvailableMemory::of(machine);
   available.sharing = ranks.on_this_host();
@@ -84,7 +89,8 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
       train_data_(jointly(ranks_, "training data", [&] { return open_training_data(cfg_); })),
       evaluation_sets_(jointly(ranks_, "validation data", [&] { return open_evaluation_sets(cfg_, train_data_); })),
       machine_(jointly(ranks_, "device", [&] { return machine_of_rank(cfg_.run, ranks_); })),
-      sizes_(jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_); })),
+      sizes_((agree_on_device(ranks_, machine_),
+              jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_); }))),
       path_(run_dir),
       dir_((agree_on_data(ranks_, train_data_, evaluation_sets_), open_run_directory(ranks_, path_, cfg_))),
       gemm_peak_(sum_over_ranks(ranks_, measure_gemm_flops(machine_, 0.15))),
@@ -200,13 +206,14 @@ std::string Trainer::next_batch() {
 Trainer::Meeting Trainer::meet(const std::string& damage) {
   struct Word {
     i64 scored, damaged, warnings;
-    double norm_limit;
+    double norm_limit, lr;
     char signal[16];
   };
   Word mine{damage.empty() ? scored_tokens(batch_) : 0,
             !damage.empty(),
             RankLog::waiting(),
             norm_limit(cfg_.guard, at_.guard.norms),
+            learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps),
             {}};
   if (const char* signal = StopSignal::received()) std::strncpy(mine.signal, signal, sizeof mine.signal - 1);
   ranks_.at_step(at_.step + 1);
@@ -214,7 +221,7 @@ Trainer::Meeting Trainer::meet(const std::string& damage) {
   const Timer timer;
   ranks_.gather_bytes("beginning of the step", &mine, all.data(), sizeof mine);
   if (ranks_.size() > 1) profile_.ops.add_call(OpClass::exchange, timer.seconds());
-  Meeting meeting{.norm_limit = all[0].norm_limit};  // hosts may have other mathematical libraries
+  Meeting meeting{.norm_limit = all[0].norm_limit, .lr = all[0].lr};  // hosts may have other mathematical libraries
   bool warnings = false;
   for (const Word& word : all) {
     meeting.scored += word.scored;
@@ -236,10 +243,9 @@ void Trainer::data_ends(const std::string& damage) {
 }
 
 StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& now) {
-  const double lr = learning_rate(cfg_.schedule, cfg_.optimizer.lr, at_.step + 1, cfg_.train.steps);
   ctx_.step = at_.step + 1;
   StepInput in{
-      .batch = batch_, .lr = lr, .update = at_.updates + 1, .scored = now.scored, .norm_limit = now.norm_limit};
+      .batch = batch_, .lr = now.lr, .update = at_.updates + 1, .scored = now.scored, .norm_limit = now.norm_limit};
   if (replica_check_ && due(cfg_.parallel.check_interval, ctx_.step))
     in.before_update = [this] { replica_check_->compare(ctx_.step); };
   state_.model.reset_gate_extremes(ctx_, state_.saved);
@@ -267,7 +273,7 @@ StepRecord Trainer::train_one(const Timer& timer, double waited, const Meeting& 
           .tokens_by_set = tokens_by_set(),
           .loss = result.loss,
           .grad_norm = result.grad_norm,
-          .lr = lr,
+          .lr = now.lr,
           .tokens_per_second = rate,
           .mfu = rate * flops_per_token_ / gemm_peak_,
           .seconds = seconds,

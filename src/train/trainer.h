@@ -51,7 +51,7 @@ class Trainer {
     i64 scored = 0;        // tokens of all parts of the batch
     std::string signal;    // that one of them has received, or ""
     bool damaged = false;  // one of them cannot read its part
-    double norm_limit = 0;
+    double norm_limit = 0, lr = 0;
   };
 
   std::string resume();

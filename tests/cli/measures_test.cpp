@@ -47,10 +47,12 @@ TEST_F(Measures, TheClassesAddUpToTheStep) {
 
 TEST_F(Measures, SweepAndTransfer) {
   const Json sweep =
-      must_run({"bench", "sweep", "--config", "tiny.yaml", "--context", "8,16", "--steps", "1", "--json"}).json();
+      must_run({"bench", "sweep", "--config", "tiny.yaml", "--context", "8..16", "--steps", "1", "--json"}).json();
   ASSERT_EQ(sweep["contexts"].size(), 2u);
   EXPECT_GT(sweep["contexts"][1]["classes"]["cell"].get<double>(), 0);
   expect_refused({"bench", "sweep", "--config", "tiny.yaml", "--context", "7,16"}, {"--context 7", "16 tokens"});
+  for (const char* wrong : {"8..", "16..8", "8,,16", "8;16", "0"})
+    expect_refused({"bench", "sweep", "--config", "tiny.yaml", "--context", wrong}, {"--context", wrong});
 
   // After the norm both gates do the same: nothing where the input gate is shut, all where it is open (spec.md, 8.3).
   const Json transfer = must_run({"bench", "transfer", "--json"}).json();

@@ -90,10 +90,11 @@ TEST_F(Surroundings, AFileThatIsOneTooManyIsNamed) {
   EXPECT_EQ(whole.code, 0) << whole.err;
   EXPECT_EQ(shell(fmt::format("ulimit -n {} && $xlstm train --config tiny.yaml --run s --set data.train=many "
                               "--set data.validation=many/train 2> said",
-                              shards + 18)),
+                              2 * shards + 18)),
             2);
   EXPECT_THAT(read_file(path("said")),
-              testing::AllOf(HasSubstr("error: "), HasSubstr("many/train/shard_"), HasSubstr("ulimit -Hn")));
+              testing::AllOf(HasSubstr("error: "), HasSubstr("many/train: "), HasSubstr("ulimit -Hn")));
+  EXPECT_FALSE(fs::exists(path("s/checkpoints")));
 }
 
 TEST_F(Surroundings, AnInterruptedBuildSaysHowToGoOn) {

@@ -214,6 +214,11 @@ void CudaGpu::synchronize() {
   staged_ = 0;
 }
 
-std::unique_ptr<Gpu> open_gpu(int ordinal) { return std::make_unique<CudaGpu>(ordinal); }
+// A launcher may show every rank a GPU of its own, as the only one.
+std::unique_ptr<Gpu> open_gpu(int ordinal) {
+  int count = 0;
+  const bool one = cudaGetDeviceCount(&count) == cudaSuccess && count == 1;
+  return std::make_unique<CudaGpu>(one ? 0 : ordinal);
+}
 
 }  // namespace xlstm
