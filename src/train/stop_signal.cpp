@@ -45,6 +45,7 @@ StopSignal::StopSignal() {
   last_signal = 0;
   const stack_t own{.ss_sp = handler_stack, .ss_flags = 0, .ss_size = sizeof handler_stack};
   XL_CHECK(sigaltstack(&own, &stack_before) == 0, "no stack for signals");
+  has_stack_ = true;
   struct sigaction action = {};
   action.sa_handler = remember;
   action.sa_flags = SA_ONSTACK | SA_RESTART;
@@ -56,9 +57,10 @@ StopSignal::StopSignal() {
 }
 
 StopSignal::~StopSignal() {
+  // Of ranks that are threads, another may be the last.
+  if (has_stack_) sigaltstack(&stack_before, nullptr);
   if (--scopes > 0) return;
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) take_back(signal);
-  sigaltstack(&stack_before, nullptr);
 }
 
 const char* StopSignal::received() {

@@ -12,6 +12,9 @@ class StopSignal {
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
   static const char* received();  // the name of the last one, or nullptr
+
+ private:
+  bool has_stack_ = false;  // it has given its thread a stack for signals
 };
 
 }  // namespace xlstm
