@@ -99,10 +99,7 @@ BenchResult bench_step_of_ranks(const StepOptions& o, const TrainConfig& cfg, Co
   agree(ranks, facts_of(cfg));
   ranks.together("ranks", [&] { check_ranks(cfg, ranks.size()); });
   set_threads(threads_of_rank(ranks, o.out.threads > 0 ? o.out.threads : cfg.run.threads));
-  std::optional<Machine> there;
-  ranks.together("device", [&] { there.emplace(cfg.run, ranks.local_rank()); });
-  const Machine& machine = *there;
-  agree(ranks, facts_of(machine));
+  const Machine machine = open_machine(ranks, cfg.run);
   BenchResult r = bench_ranks(cfg, o.steps, o.warmup, machine, ranks);
   r.json["bench"] = "step";
   r.json["config"] = write_config(cfg);

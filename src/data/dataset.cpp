@@ -245,7 +245,7 @@ void verify_dataset(const fs::path& folder, const std::function<void(i64 bytes)>
   i64 bytes = 0;
   for (const ShardInfo& shard : manifest.shards) {
     with_token_type(manifest.token_type(), [&]<class T>() { verify_shard<T>(folder, manifest, shard); });
-    bytes += shard.tokens * size_of(manifest.token_type()) + shard.documents * 8 + shard.rows_bytes();
+    bytes += manifest.bytes_of(shard);
     if (verified) verified(bytes);
   }
 }

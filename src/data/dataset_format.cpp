@@ -69,9 +69,13 @@ i64 Manifest::rows() const {
 }
 
 i64 Manifest::bytes() const {
-  i64 sum = tokens() * size_of(token_type()) + documents() * 8;
-  for (const ShardInfo& shard : shards) sum += shard.rows_bytes();
+  i64 sum = 0;
+  for (const ShardInfo& shard : shards) sum += bytes_of(shard);
   return sum;
+}
+
+i64 Manifest::bytes_of(const ShardInfo& shard) const {
+  return shard.tokens * size_of(token_type()) + shard.documents * 8 + shard.rows_bytes();
 }
 
 double Manifest::padding() const {

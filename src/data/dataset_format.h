@@ -48,7 +48,8 @@ struct Manifest {
   i64 tokens() const;
   i64 documents() const;
   i64 rows() const;
-  i64 bytes() const;                // of all shards' files
+  i64 bytes() const;  // of all shards' files
+  i64 bytes_of(const ShardInfo& shard) const;
   double padding() const;           // share of all rows' tokens that is none
   std::string fingerprint() const;  // sha256 over everything above: two data sets with the same one are the same
 

@@ -51,6 +51,16 @@ Facts facts_of(const TrainConfig& cfg) {
 
 Facts facts_of(const Machine& machine) { return {{"the device", machine.kind()}}; }
 
+Machine open_machine(Communicator& ranks, const RunConfig& run) {
+  std::optional<Machine> machine;
+  ranks.together("device", [&] {
+    machine.emplace(run, ranks.local_rank());
+    if (machine->gpu() && ranks.size() > 1) ranks.expect_on_device();
+  });
+  if (ranks.size() > 1) agree(ranks, facts_of(*machine));
+  return std::move(*machine);
+}
+
 Facts facts_of_program() {
   std::string build = "unknown";
   try {

@@ -16,6 +16,9 @@ Facts facts_of(const TrainConfig& cfg);
 Facts facts_of_program();  // version, and which build
 Facts facts_of(const Machine& machine);
 
+// This rank's device: none where another rank has none, and all of one kind.
+Machine open_machine(Communicator& ranks, const RunConfig& run);
+
 // Threads of this rank: the config's, or its share of the cores that it may use with other ranks of its host. Warns of
 // more than that.
 int threads_of_rank(Communicator& ranks, i64 configured);

@@ -66,10 +66,11 @@ Suggestions suggest(const TrainConfig& cfg, Device device, const AvailableMemory
 // For what libraries load and take on a device by themselves.
 constexpr i64 kReserve = i64{512} << 20;
 
-AvailableMemory AvailableMemory::of(const Machine& machine) {
+AvailableMemory AvailableMemory::of(const Machine& machine, int sharing) {
   // The workspace of the matrix library, which is part of a plan, has been taken already.
   return {.host = available_memory_bytes(),
-          .device = machine.gpu() ? machine.gpu()->available_bytes() + Gpu::kWorkspaceBytes - kReserve : 0};
+          .device = machine.gpu() ? machine.gpu()->available_bytes() + Gpu::kWorkspaceBytes - kReserve : 0,
+          .sharing = sharing};
 }
 
 std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu,

@@ -10,7 +10,7 @@ namespace xlstm {
 struct AvailableMemory {
   i64 host = 0, device = 0;
   int sharing = 1;  // ranks that take of the host's, this one included; a GPU is one rank's
-  static AvailableMemory of(const Machine& machine);
+  static AvailableMemory of(const Machine& machine, int sharing = 1);
 };
 
 // The plan of a run, for one of its ranks. Ranks need the same, to one block of their share of the moments. UserError

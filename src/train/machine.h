@@ -30,7 +30,7 @@ class Machine {
   bool check_ops_ = false;
 };
 
-// Of activations and products. A run in bf16 is looked at in f32 where there is no bf16.
+// Of activations and products.
 DType activation_type(const RunConfig& run);
 
 // Nothing if run.device asks for a GPU and there is none: plans are made without it, too.

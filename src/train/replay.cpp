@@ -68,7 +68,7 @@ class Rig {
   Rig(const TrainConfig& cfg, Communicator& ranks)
       : cfg_(cfg),
         ranks_(ranks),
-        machine_(cfg_.run, ranks.local_rank()),
+        machine_(open_machine(ranks, cfg_.run)),
         sizes_(plan()),
         arenas_(sizes_, machine_.gpu()),
         ctx_(machine_.context(arenas_.scratch)),
@@ -125,9 +125,8 @@ class Rig {
 
  private:
   std::vector<ArenaSize> plan() const {
-    AvailableMemory available = AvailableMemory::of(machine_);
-    available.sharing = ranks_.on_this_host();
-    return plan_within(cfg_, machine_.device(), available, machine_.gpu(), here());
+    return plan_within(cfg_, machine_.device(), AvailableMemory::of(machine_, ranks_.on_this_host()), machine_.gpu(),
+                       here());
   }
 
   const TrainConfig& cfg_;

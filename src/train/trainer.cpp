@@ -17,23 +17,6 @@ namespace {
 
 bool due(i64 every, i64 step) { return every > 0 && step % every == 0; }
 
-Machine machine_of_rank(const RunConfig& run, Communicator& ranks) {
-  Machine machine(run, ranks.local_rank());
-  if (machine.gpu() && ranks.size() > 1) ranks.expect_on_device();
-  return machine;
-}
-
-// One without a GPU would go on alone on its processor.
-void agree_on_device(Communicator& ranks, const Machine& machine) {
-  if (ranks.size() > 1) agree(ranks, facts_of(machine));
-}
-
-std::vector<ArenaSize> plan_within_memory(const TrainConfig& cfg, const Machine& machine, const Communicator& ranks) {
-  AvailableMemory available = AvailableMemory::of(machine);
-  available.sharing = ranks.on_this_host();
-  return plan_within(cfg, machine.device(), available, machine.gpu(), {ranks.rank(), ranks.size()});
-}
-
 // What one rank cannot make, none can.
 template <class Make>
 auto jointly(Communicator& ranks, const char* what, Make&& make) {
@@ -88,9 +71,12 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
       cfg_(agreed_config(ranks_, cfg)),
       train_data_(jointly(ranks_, "training data", [&] { return open_training_data(cfg_); })),
       evaluation_sets_(jointly(ranks_, "validation data", [&] { return open_evaluation_sets(cfg_, train_data_); })),
-      machine_(jointly(ranks_, "device", [&] { return machine_of_rank(cfg_.run, ranks_); })),
-      sizes_((agree_on_device(ranks_, machine_),
-              jointly(ranks_, "plan", [&] { return plan_within_memory(cfg_, machine_, ranks_); }))),
+      machine_(open_machine(ranks_, cfg_.run)),
+      sizes_(jointly(ranks_, "plan",
+                     [&] {
+                       return plan_within(cfg_, machine_.device(), AvailableMemory::of(machine_, ranks_.on_this_host()),
+                                          machine_.gpu(), ranks_here());
+                     })),
       path_(run_dir),
       dir_((agree_on_data(ranks_, train_data_, evaluation_sets_), open_run_directory(ranks_, path_, cfg_))),
       gemm_peak_(sum_over_ranks(ranks_, measure_gemm_flops(machine_, 0.15))),

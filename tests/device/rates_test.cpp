@@ -37,10 +37,7 @@ TEST_F(HopperRates, EveryBoxArrivesEverywhere) {
   constexpr int kRows = 128, kColumns = 192, kBoxes = 45;
   std::vector<bf16> x;
   for (int i = 0; i < kRows * kColumns; ++i) x.push_back(to_bf16(static_cast<float>(i * 7 % 31 - 15)));
-  std::vector<std::int32_t> raw(x.size() / 2);
-  std::memcpy(raw.data(), x.data(), x.size() * 2);
-  Tensor from = device_.put(raw);
-  from.dtype = DType::bf16, from.rows = kRows, from.cols = from.row_stride = kColumns;
+  const Tensor from = device_.put(x, kRows, DType::bf16);
   constexpr int kCtas = 8;
   for (const int cluster : {1, 2, 4}) {
     const Tensor sink = device_.put(std::vector<float>(static_cast<std::size_t>(kCtas) * 32), kCtas);

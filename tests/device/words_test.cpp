@@ -18,9 +18,7 @@ class DeviceWords : public testing::Test {
   // Any data, as words.
   template <class T>
   Tensor words(const std::vector<T>& values) {
-    std::vector<std::int32_t> raw(values.size() * sizeof(T) / 4);
-    std::memcpy(raw.data(), values.data(), raw.size() * 4);
-    return device_.put(raw);
+    return device_.put(values, 1, sizeof(T) == 2 ? DType::bf16 : DType::i32);
   }
   Tensor blank(int words) { return device_.put(std::vector<std::int32_t>(static_cast<std::size_t>(words), -1)); }
   template <class T>
@@ -204,8 +202,8 @@ TEST_F(HopperBoxes, AreSwizzledAndFilledUp) {
 
 TEST_F(HopperBoxes, StoreNothingOutside) {
   auto want = tensor();
-  std::vector<bf16> from;
-  for (int i = 0; i < kBoxRows * 64; ++i) from.push_back(to_bf16(static_cast<float>(i % 256)));
+  std::vector<bf16> from(kBoxRows * 64);
+  for (std::size_t i = 0; i < from.size(); ++i) from[i] = to_bf16(static_cast<float>(i % 256));
   const Tensor x = words(want), in = words(from);
   run_box_store(ctx_, box(x, 64, 32, 0), at<std::uint32_t>(in));
   for (int r = 32; r < kRows; ++r)
@@ -230,8 +228,8 @@ TEST_F(HopperWords, BarriersAreHandedAroundClusters) {
     constexpr int kRounds = 9;
     const Tensor out = blank(cluster * kRounds);
     run_barrier_words(ctx_, at<std::int32_t>(out), cluster, kRounds);
-    std::vector<std::int32_t> want;
-    for (int i = 0; i < cluster * kRounds; ++i) want.push_back(i % kRounds * 16 + i / kRounds);
+    std::vector<std::int32_t> want(static_cast<std::size_t>(cluster) * kRounds);
+    for (int i = 0; i < cluster * kRounds; ++i) want[i] = i % kRounds * 16 + i / kRounds;
     EXPECT_EQ(read<std::int32_t>(out), want) << cluster << " CTAs";
   }
 }

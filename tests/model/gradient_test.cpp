@@ -9,15 +9,7 @@
 namespace xlstm {
 namespace {
 
-using Kind = std::tuple<InputGate, HeadNorm>;
-
-std::string name_of(const Kind& kind) {
-  const auto [gate, norm] = kind;
-  return fmt::format("{}_{}", names_of(gate)[static_cast<std::size_t>(gate)],
-                     names_of(norm)[static_cast<std::size_t>(norm)]);
-}
-
-ModelConfig tiny(const Kind& kind) {
+ModelConfig tiny(const CellKind& kind) {
   const auto [gate, norm] = kind;
   ModelConfig cfg{.vocab_size = 11, .embedding_dim = 8, .num_blocks = 2, .output_logit_soft_cap = 3};
   cfg.mixer = {.input_gate = gate,
@@ -31,7 +23,7 @@ ModelConfig tiny(const Kind& kind) {
   return cfg;
 }
 
-class ModelGradient : public testing::TestWithParam<Kind> {};
+class ModelGradient : public testing::TestWithParam<CellKind> {};
 
 TEST_P(ModelGradient, LossIsTheReferences) {
   ModelRig rig(tiny(GetParam()), 2, 7);

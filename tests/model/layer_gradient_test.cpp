@@ -15,15 +15,7 @@ using C = std::complex<double>;
 
 constexpr i64 kSequences = 2, kLength = 5, kRows = kSequences * kLength;
 
-using Kind = std::tuple<InputGate, HeadNorm>;
-
-std::string name_of(const Kind& kind) {
-  const auto [gate, norm] = kind;
-  return fmt::format("{}_{}", names_of(gate)[static_cast<std::size_t>(gate)],
-                     names_of(norm)[static_cast<std::size_t>(norm)]);
-}
-
-ModelConfig tiny(const Kind& kind) {
+ModelConfig tiny(const CellKind& kind) {
   const auto [gate, norm] = kind;
   ModelConfig cfg{.vocab_size = 9, .embedding_dim = 6, .num_blocks = 1, .output_logit_soft_cap = 3};
   cfg.mixer = {.input_gate = gate,
@@ -40,7 +32,7 @@ ModelConfig tiny(const Kind& kind) {
 
 // What a layer's test needs besides the layer: tensors of f64, a dry pass first, then real memory.
 struct LayerRig {
-  explicit LayerRig(const Kind& kind)
+  explicit LayerRig(const CellKind& kind)
       : cfg(tiny(kind)), tokens(random_tokens(kSequences, kLength, cfg.vocab_size, 3, {3, 7})) {}
 
   Tensor tensor(i64 rows, i64 cols, DType t = DType::f64) { return memory.alloc("tensor", t, rows, cols); }
@@ -133,7 +125,7 @@ struct LayerRig {
   std::vector<Buffer> buffers_;
 };
 
-class GateLayerGradient : public testing::TestWithParam<Kind> {};
+class GateLayerGradient : public testing::TestWithParam<CellKind> {};
 
 TEST_P(GateLayerGradient, MLstm) {
   LayerRig rig(GetParam());

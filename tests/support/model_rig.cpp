@@ -4,6 +4,12 @@
 
 namespace xlstm {
 
+std::string name_of(const CellKind& kind) {
+  const auto [gate, norm] = kind;
+  return fmt::format("{}_{}", names_of(gate)[static_cast<std::size_t>(gate)],
+                     names_of(norm)[static_cast<std::size_t>(norm)]);
+}
+
 double value_at(const Tensor& t, i64 r, i64 c) {
   return t.dtype == DType::f64 ? t.row<double>(r)[c] : static_cast<double>(t.row<float>(r)[c]);
 }

@@ -11,6 +11,10 @@
 
 namespace xlstm {
 
+// What a cell's gradients depend on, for tests that go through all of it.
+using CellKind = std::tuple<InputGate, HeadNorm>;
+std::string name_of(const CellKind& kind);
+
 class ModelRig {
  public:
   ModelRig(const ModelConfig& cfg, i64 sequences, i64 length, Recompute policy = Recompute::none,
