@@ -107,7 +107,7 @@ BenchResult bench_step_of_ranks(const StepOptions& o, const TrainConfig& cfg, Co
   r.json["tokens_per_second"] = own["tokens_per_second"];
   r.json["seconds_per_step"] = own["seconds_per_step"];
   r.json["peak_bytes"] = peak_resident_bytes();
-  r.json["machine"] = describe_environment(machine.gpu());
+  r.json["machine"] = describe_environment(machine);
   return r;
 }
 
@@ -138,7 +138,7 @@ BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
             {"mfu", rate * flops / gemm},
             {"gemm_flops", gemm},
             {"threads", max_threads()},
-            {"machine", describe_environment(machine.gpu())},
+            {"machine", describe_environment(machine)},
             {"classes", rows}};
   return r;
 }

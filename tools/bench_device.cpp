@@ -59,7 +59,7 @@ BenchResult bench_device(const BenchOutput& o) {
         fmt::format("{} is an sm_{}: these are parts of an sm_90 (H100, H200)", info.name, info.architecture));
   BenchRig bench(std::move(machine), DType::bf16, i64{64} << 20);
   BenchResult r{
-      {{"bench", "device"}, {"machine", describe_environment(bench.machine().gpu())}},
+      {{"bench", "device"}, {"machine", describe_environment(bench.machine())}},
       fmt::format("{}, {} multiprocessors\n", bench.machine().name(), bench.machine().gpu()->info().multiprocessors)};
   product_rates(bench, r);
   save(r, o.save);

@@ -59,7 +59,7 @@ BenchResult bench_gemm(const BenchOutput& o, const BenchMachineOptions& options,
       {{"bench", "gemm"},
        {"tokens", tokens},
        {"type", name_of(bench.type())},
-       {"machine", describe_environment(bench.machine().gpu())},
+       {"machine", describe_environment(bench.machine())},
        {"rows", Json::array()}},
       fmt::format("{}, {}, {}, GF/s\n{:<16}{:>8}{:>8}{:>12}{:>12}{:>12}\n", counted(tokens, "token"),
                   bench.machine().name(), name_of(bench.type()), "", "out", "in", "y = xW'", "dx = dyW", "dW += dy'x")};

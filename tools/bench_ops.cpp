@@ -164,7 +164,7 @@ BenchResult bench_ops(const BenchOutput& o, const BenchMachineOptions& options, 
   BenchRig bench(std::move(machine), type, i64{gpu ? 16 : 2} << 30);
   BenchResult r{{{"bench", "ops"},
                  {"type", name_of(bench.type())},
-                 {"machine", describe_environment(bench.machine().gpu())},
+                 {"machine", describe_environment(bench.machine())},
                  {"rows", Json::array()}},
                 fmt::format("{}, {}\n{:<40}{:>10}{:>10}{:>10}\n", bench.machine().name(), name_of(bench.type()), "op",
                             "ms", "GB/s", "GF/s")};

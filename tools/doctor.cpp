@@ -64,7 +64,6 @@ Json advice(const Machine& machine) {
   Json lines = Json::array();
   if (best_cpu_isa() == CpuIsa::baseline)
     lines.push_back("no AVX-512: the kernels run with AVX2, at about half the speed per core");
-  if (has_processor_flag("amx_bf16")) lines.push_back("this processor has AMX, which run.precision=f32 does not use");
   if (!has_gpu_back_end())
     lines.push_back(gpus().empty() ? "no NVIDIA driver is loaded; this build computes on the CPU in any case"
                                    : "there is a GPU, but this build computes on the CPU alone: scripts/build.sh cuda");
@@ -90,13 +89,29 @@ std::string nccl_row() {
                                   : "the library here is " + here);
 }
 
+// Which of the kernels' instruction sets compute, and why none that is faster.
+Json instruction_sets() {
+  Json sets = Json::object();
+  for (const CpuIsa isa : kCpuIsas) sets[name_of(isa)] = missing_for(isa).empty() ? "usable" : missing_for(isa);
+  return sets;
+}
+
+std::string kernels(const Json& doctor) {
+  std::string text = name_of(best_cpu_isa());
+  for (const CpuIsa isa : kCpuIsas)
+    if (const std::string missing = missing_for(isa); isa > best_cpu_isa() && !missing.empty())
+      text += fmt::format("; not {}: {}", name_of(isa), missing);
+  return text + "; oneDNN " + doctor["onednn"].get<std::string>();
+}
+
 void print_doctor(bool as_json) {
   set_threads(0);
   const Machine machine{RunConfig{}};
-  Json j = describe_environment(machine.gpu());
+  Json j = describe_environment(machine);
   const i64 memory = available_memory_bytes(), disk = static_cast<i64>(fs::space(".").available);
   const double gemm = measure_gemm_flops(machine, 0.5), copy = measure_copy_bytes(machine, 0.3);
   j["processor_features"] = features();
+  j["instruction_sets"] = instruction_sets();
   j["gpus"] = gpus();
   j["nvidia_driver"] = proc_value("/proc/driver/nvidia/version", "NVRM version:");
   j["nvcc"] = find_program("nvcc");
@@ -114,7 +129,7 @@ void print_doctor(bool as_json) {
   std::string flags;
   for (const Json& f : j["processor_features"]) flags += " " + f.get<std::string>();
   row("processor", fmt::format("{}, {} usable cores,{}", j["processor"].get<std::string>(), usable_cores(), flags));
-  row("kernels", fmt::format("{}, oneDNN {}", name_of(best_cpu_isa()), j["onednn"].get<std::string>()));
+  row("kernels", kernels(j));
   row("memory", human_bytes(memory) + " available");
   row("disk here", human_bytes(disk) + " free");
   std::string gpu_names;

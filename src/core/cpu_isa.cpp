@@ -1,26 +1,73 @@
 #include "core/cpu_isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <fstream>
 
 namespace xlstm {
 
-const char* name_of(CpuIsa isa) {
+namespace {
+
 #if defined(__x86_64__)
-  return isa == CpuIsa::avx512 ? "avx512" : "avx2";
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+// CPUID itself: not every compiler's __builtin_cpu_supports knows AMX.
+bool has_amx_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kBf16 = 1U << 22, kTile = 1U << 24;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kBf16) != 0 && (d & kTile) != 0;
+}
+
+// The registers are 8 KiB per thread, which Linux saves for programs that asked; threads made later inherit it.
+bool system_grants_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
+}  // namespace
+
+const char* name_of(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::amx: return "amx";
+    case CpuIsa::avx512: return "avx512";
+    case CpuIsa::baseline: break;
+  }
+#if defined(__x86_64__)
+  return "avx2";
 #else
-  return isa == CpuIsa::avx512 ? "avx512" : "portable";
+  return "portable";
+#endif
+}
+
+std::string missing_for(CpuIsa isa) {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return "the processor has no AVX2 and FMA";
+  if (isa == CpuIsa::baseline) return "";
+  if (!has_avx512()) return "the processor has no AVX-512 (F, BW, DQ, VL)";
+  if (isa == CpuIsa::avx512) return "";
+  if (!has_amx_bf16()) return "the processor has no AMX (TILE, BF16), or a virtual machine hides it";
+  static const bool granted = system_grants_tiles();
+  return granted ? "" : "the system keeps AMX from programs (Linux from 5.16 on gives it)";
+#else
+  return isa == CpuIsa::baseline ? "" : "this is no x86-64 processor";
 #endif
 }
 
 CpuIsa best_cpu_isa() {
-#if defined(__x86_64__)
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
-    throw user_error("this processor ({}) has no AVX2 and FMA; the program needs x86-64-v3 or newer", cpu_model_name());
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    return CpuIsa::avx512;
-#endif
-  return CpuIsa::baseline;
+  if (const std::string missing = missing_for(CpuIsa::baseline); !missing.empty())
+    throw user_error("{} ({}): the program needs x86-64-v3 or newer", missing, cpu_model_name());
+  CpuIsa best = CpuIsa::baseline;
+  for (const CpuIsa isa : kCpuIsas)
+    if (missing_for(isa).empty()) best = isa;
+  return best;
 }
 
 std::string cpu_model_name() {

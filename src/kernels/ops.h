@@ -1,6 +1,6 @@
 #pragma once
 // Every operation of the framework, one line each, with its formula. An op exists once per back end: in
-// kernels/cpu/*.cpp (compiled once per instruction set) and in kernels/cuda/*.cu; ops::name picks by the context. The
+// kernels/cpu/*.cpp (compiled once per kind of register; AMX's are AVX-512's, but for products) and in kernels/cuda/*.cu; ops::name picks by the context. The
 // GPU's are weak symbols: null in a program that is linked without them.
 //
 // Outputs come first, then inputs, then numbers. Shapes are read off the tensors. B sequences of T tokens lie as B*T
@@ -45,10 +45,10 @@ struct Op<void(Context&, Args...)> {
 
 #if defined(__x86_64__)
 #define XL_CPU_IMPLS(name) \
-  { cpu_baseline::name, cpu_avx512::name }
+  { cpu_baseline::name, cpu_avx512::name, cpu_avx512::name }
 #else
 #define XL_CPU_IMPLS(name) \
-  { cpu_baseline::name, nullptr }
+  { cpu_baseline::name, nullptr, nullptr }
 #endif
 
 #define XL_OP(name, ...)                                                                       \

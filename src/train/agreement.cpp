@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/cpu_isa.h"
 #include "core/file.h"
 #include "core/hash.h"
 #include "core/json.h"
@@ -68,8 +67,7 @@ Facts facts_of_program() {
     build = xxh3_hex(program.data(), program.size()).substr(0, 12);
   } catch (const UserError&) {  // a system without it
   }
-  return {{"the program", fmt::format("{} (build {})", program_version(), build)},
-          {"the instruction set", name_of(best_cpu_isa())}};
+  return {{"the program", fmt::format("{} (build {})", program_version(), build)}};
 }
 
 int threads_of_rank(Communicator& ranks, i64 configured) {

@@ -15,6 +15,8 @@ enum class DeviceChoice : std::uint8_t { automatic, cpu, cuda };
 constexpr auto names_of(DeviceChoice) { return std::array{"auto", "cpu", "cuda"}; }
 enum class Precision : std::uint8_t { f32, bf16 };
 constexpr auto names_of(Precision) { return std::array{"f32", "bf16"}; }
+enum class CpuIsaChoice : std::uint8_t { automatic, avx2, avx512, amx };
+constexpr auto names_of(CpuIsaChoice) { return std::array{"auto", "avx2", "avx512", "amx"}; }
 enum class Check : std::uint8_t { none, full };
 constexpr auto names_of(Check) { return std::array{"none", "full"}; }
 enum class Reduction : std::uint8_t { exact, fast };
@@ -28,6 +30,7 @@ struct RunConfig {
   i64 seed = 1;
   DeviceChoice device = DeviceChoice::automatic;
   Precision precision = Precision::f32;
+  CpuIsaChoice cpu_isa = CpuIsaChoice::automatic;
   CellKernel cell_kernel = CellKernel::automatic;  // on a GPU
   i64 threads = 0;                                 // 0 = every usable core
   Check check = Check::none;
@@ -39,6 +42,7 @@ void visit(auto& v, RunConfig& c) {
   v("seed", c.seed);
   v("device", c.device);
   v("precision", c.precision);
+  v("cpu_isa", c.cpu_isa);
   v("cell_kernel", c.cell_kernel);
   v("threads", c.threads);
   v("check", c.check);

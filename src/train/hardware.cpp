@@ -93,7 +93,7 @@ Json describe(const GpuInfo& info) {
 
 }  // namespace
 
-Json describe_environment(const Gpu* gpu) {
+Json describe_environment(const Machine& machine) {
   char host[256] = {};
   gethostname(host, sizeof host - 1);
   utsname system{};
@@ -106,10 +106,10 @@ Json describe_environment(const Gpu* gpu) {
           {"processor", cpu_model_name()},
           {"cores", usable_cores()},
           {"threads", max_threads()},
-          {"instruction_set", name_of(best_cpu_isa())},
+          {"instruction_set", name_of(machine.isa())},
           {"memory_available_bytes", available_memory_bytes()},
           {"onednn", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch)},
-          {"cuda", gpu ? describe(gpu->info()) : Json(nullptr)},
+          {"cuda", machine.gpu() ? describe(machine.gpu()->info()) : Json(nullptr)},
           {"mpi", mpi_version().empty() ? Json(nullptr) : Json(mpi_version())},
           {"nccl", nccl_version().empty() ? Json(nullptr) : Json(nccl_version())}};
 }

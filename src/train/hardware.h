@@ -11,7 +11,7 @@ double measure_gemm_flops(const Machine& machine, double seconds);
 double measure_copy_bytes(const Machine& machine, double seconds);
 
 // Program, compiler, processor, memory, libraries: what a result was made with.
-Json describe_environment(const Gpu* gpu = nullptr);
+Json describe_environment(const Machine& machine = {});
 
 std::string program_version();  // "xlstm 0.1.0"
 

@@ -25,12 +25,24 @@ std::unique_ptr<Gpu> open(DeviceChoice choice, int ordinal) {
   return nullptr;
 }
 
+CpuIsa chosen(CpuIsaChoice choice) {
+  if (choice == CpuIsaChoice::automatic) return best_cpu_isa();
+  const CpuIsa isa = kCpuIsas[static_cast<std::size_t>(choice) - 1];
+  if (const std::string missing = missing_for(isa); !missing.empty())
+    throw user_error("run.cpu_isa: {} cannot be had, because {}; use auto, which is {} here",
+                     names_of(choice)[static_cast<std::size_t>(choice)], missing, name_of(best_cpu_isa()));
+  return isa;
+}
+
 }  // namespace
 
 DType activation_type(const RunConfig& run) { return run.precision == Precision::bf16 ? DType::bf16 : DType::f32; }
 
 Machine::Machine(const RunConfig& run, int ordinal)
-    : gpu_(open(run.device, ordinal)), cell_kernel_(run.cell_kernel), check_ops_(run.check == Check::full) {}
+    : isa_(chosen(run.cpu_isa)),
+      gpu_(open(run.device, ordinal)),
+      cell_kernel_(run.cell_kernel),
+      check_ops_(run.check == Check::full) {}
 
 Context Machine::context(Arena& scratch, Profile* profile) const {
   return {.device = device(),

@@ -99,7 +99,7 @@ void RunDirectory::keep_config(const TrainConfig& cfg) const {
   if (!fs::exists(file)) write_file_atomically(file, write_config(cfg));
 }
 
-void RunDirectory::add_environment(const std::vector<std::string>& command_line, const Gpu* gpu,
+void RunDirectory::add_environment(const std::vector<std::string>& command_line, const Machine& machine,
                                    const Communicator& ranks) {
   const fs::path file = path_ / "environment.json";
   Json starts = Json::array();
@@ -109,7 +109,7 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line,
       log_warning("{} cannot be read and begins anew; the old file is now {}", file.string(),
                   move_aside(file, "damaged").string());
     }
-  Json entry = describe_environment(gpu);
+  Json entry = describe_environment(machine);
   entry["time"] = utc_now();
   entry["command"] = command_line;
   entry["ranks"] = ranks.size();

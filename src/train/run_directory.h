@@ -5,6 +5,7 @@
 
 #include "core/json.h"
 #include "dist/communicator.h"
+#include "train/machine.h"
 #include "train/config.h"
 
 namespace xlstm {
@@ -26,7 +27,7 @@ class RunDirectory {
   }  // of matrix products, as a GPU chose them
 
   void keep_config(const TrainConfig& cfg) const;  // as the first start resolved it
-  void add_environment(const std::vector<std::string>& command_line, const Gpu* gpu,
+  void add_environment(const std::vector<std::string>& command_line, const Machine& machine,
                        const Communicator& ranks);  // one entry per start of the program
   void keep_tokenizer(const fs::path& model, const std::string& sha256);
 

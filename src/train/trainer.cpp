@@ -99,7 +99,7 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
     if (!dir_) return;
     dir_->keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
     dir_->keep_config(cfg_);
-    dir_->add_environment(command_line, machine_.gpu(), ranks_);
+    dir_->add_environment(command_line, machine_, ranks_);
     tell_start(resumed);
     open_log();
     if (cfg_.eval.prompts.empty()) return;

@@ -18,9 +18,12 @@ TEST_F(Doctor, TellsWhatIsThere) {
   for (const char* key : {"nvidia_driver", "nvcc", "mpirun", "disk_available_bytes", "instruction_set", "onednn"})
     EXPECT_TRUE(j.contains(key)) << key;
   EXPECT_FALSE(j.at("advice").empty());
+  const Json& sets = j.at("instruction_sets");
+  EXPECT_EQ(sets.at(j.at("instruction_set").get<std::string>()), "usable");
+  EXPECT_TRUE(sets.at("amx") == "usable" || j.at("instruction_set") != "amx") << sets;
 
   const std::string text = must_run({"doctor"}).out;
-  for (const char* row : {"processor", "memory", "disk", "GPUs", "MPI", "NCCL", "matrix products", "GF/s", "note"})
+  for (const char* row : {"processor", "kernels", "memory", "disk", "GPUs", "MPI", "NCCL", "matrix products", "GF/s", "note"})
     EXPECT_THAT(text, HasSubstr(row));
 }
 

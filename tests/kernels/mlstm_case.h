@@ -34,8 +34,9 @@ struct MlstmResult {
 
 // The instruction sets that this machine can run.
 inline std::vector<CpuIsa> usable_isas() {
-  std::vector<CpuIsa> all{CpuIsa::baseline};
-  if (best_cpu_isa() == CpuIsa::avx512) all.push_back(CpuIsa::avx512);
+  std::vector<CpuIsa> all;
+  for (const CpuIsa isa : {CpuIsa::baseline, CpuIsa::avx512})  // amx: the cell's products are AVX-512's
+    if (missing_for(isa).empty()) all.push_back(isa);
   return all;
 }
 

@@ -193,8 +193,13 @@ Gpu* test_gpu() {
 
 std::vector<Target> targets() {
   if (test_gpu()) return {{Device::cuda, CpuIsa::baseline}};
-  std::vector<Target> all{{Device::cpu, CpuIsa::baseline}};
-  if (best_cpu_isa() == CpuIsa::avx512) all.push_back({Device::cpu, CpuIsa::avx512});
+  std::vector<Target> all;
+  if (tiles_are_emulated) {  // what else there is has tests of its own
+    if (missing_for(CpuIsa::avx512).empty()) all.push_back({Device::cpu, CpuIsa::amx});
+    return all;
+  }
+  for (const CpuIsa isa : kCpuIsas)
+    if (missing_for(isa).empty()) all.push_back({Device::cpu, isa});
   return all;
 }
 

@@ -51,6 +51,24 @@ TEST(RunDirectory, RunsWithoutAConfigAreGoneOnWith) {
   EXPECT_EQ(final_weights(dir / "copied"), final_weights(reference.path()));
 }
 
+// Every instruction set that this machine has trains, and is told; another one is refused, with what is missing.
+TEST(RunDirectory, TheInstructionSetIsTheConfigs) {
+  for (const auto& [choice, isa] : {std::pair{CpuIsaChoice::avx2, CpuIsa::baseline},
+                                    {CpuIsaChoice::avx512, CpuIsa::avx512},
+                                    {CpuIsaChoice::amx, CpuIsa::amx}}) {
+    TempDir dir;
+    TrainConfig cfg = tiny_run();
+    cfg.run.cpu_isa = choice;
+    if (const std::string missing = missing_for(isa); !missing.empty()) {
+      EXPECT_THAT(user_error_of([&] { run_in(dir.path(), cfg); }),
+                  testing::AllOf(testing::HasSubstr("run.cpu_isa: "), testing::HasSubstr(missing)));
+      continue;
+    }
+    ASSERT_EQ(run_in(dir.path(), cfg, 2), RunOutcome::stopped);
+    EXPECT_EQ(read_json(dir / "environment.json").at("starts").at(0).at("instruction_set"), name_of(isa));
+  }
+}
+
 // An older version wrote fewer keys: those have their defaults.
 TEST(RunDirectory, AConfigOfAnOlderVersionIsGoneOnWith) {
   TempDir dir;

@@ -2,19 +2,10 @@
 // Products of bf16 matrices by f32 arithmetic, for processors without matrix instructions: AVX-512's own dot product of
 // bf16 has half the rate of f32 (docs/numerics.md). One tile of the result by one thread: blocks of both operands are
 // widened into this thread's scratch memory, as the registers' kernel wants to read them, and stay in cache.
-#include <utility>
-
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/operand.h"
 #include "kernels/thread_scratch.h"
 
 namespace xlstm::XL_CPU {
-
-// A matrix in memory: element (i, k) of a left operand, (k, j) of a right one, with k the index that is summed over.
-struct Bf16Operand {
-  const bf16* data;
-  i64 stride;       // between rows in memory
-  bool transposed;  // left: rows in memory are k; right: rows in memory are j
-};
 
 struct ProductBlocks {
 #if defined(__AVX512F__)
@@ -29,28 +20,9 @@ struct ProductBlocks {
   static_assert(kLeftRows % kRows == 0 && kColumns % kPanel == 0 && kLeft >= kDepth * kLeftRows);
 };
 
-// Lane j of row i becomes lane i of row j.
-template <int kDistance, int... kLane>
-void swap_halves(Vec<float>& a, Vec<float>& b, std::integer_sequence<int, kLane...>) {
-  constexpr int kWidth = sizeof...(kLane);
-  const auto x = a.v, y = b.v;
-  a = __builtin_shufflevector(x, y, ((kLane & kDistance) == 0 ? kLane : kLane - kDistance + kWidth)...);
-  b = __builtin_shufflevector(x, y, ((kLane & kDistance) == 0 ? kLane + kDistance : kLane + kWidth)...);
-}
-template <int kDistance = 1>
-void transpose_square(Vec<float> (&x)[Vec<float>::kWidth]) {
-  constexpr int kWidth = Vec<float>::kWidth;
-  if constexpr (kDistance < kWidth) {
-    for (int i = 0; i < kWidth; ++i)
-      if ((i & kDistance) == 0)
-        swap_halves<kDistance>(x[i], x[i + kDistance], std::make_integer_sequence<int, kWidth>{});
-    transpose_square<2 * kDistance>(x);
-  }
-}
-
 // Rows [i, i + rows) and terms [k, k + depth) of the left operand: element (i, k) at [i kLeftStride + k], or if it lies
 // transposed at [k kLeftRows + i].
-inline void widen_left(float* to, const Bf16Operand& a, i64 i, i64 rows, i64 k, i64 depth) {
+inline void widen_left(float* to, const Operand<bf16>& a, i64 i, i64 rows, i64 k, i64 depth) {
   const i64 outer = a.transposed ? depth : rows, inner = a.transposed ? rows : depth;
   const i64 stride = a.transposed ? ProductBlocks::kLeftRows : ProductBlocks::kLeftStride;
   const bf16* from = a.data + (a.transposed ? k * a.stride + i : i * a.stride + k);
@@ -59,7 +31,7 @@ inline void widen_left(float* to, const Bf16Operand& a, i64 i, i64 rows, i64 k, 
 }
 
 // Terms [k, k + depth) and columns [j, j + cols) of the right operand: panels of kPanel columns, padded with zeros.
-inline void widen_right(float* to, const Bf16Operand& b, i64 k, i64 depth, i64 j, i64 cols) {
+inline void widen_right(float* to, const Operand<bf16>& b, i64 k, i64 depth, i64 j, i64 cols) {
   using P = ProductBlocks;
   for (i64 panel = 0; panel < cols; panel += P::kPanel, to += depth * P::kPanel)
     for (i64 v = 0; v < P::kPanel; v += P::kWidth) {
@@ -116,40 +88,24 @@ inline void multiply_blocks(const float* left, bool transposed, const float* rig
     }
 }
 
-// Few rows by rows, as in generation: the right operand is read once, from where it lies. out[i] are the sums of
-// row i with row j of b.
-constexpr i64 kFewRows = 4;
-
-template <i64 kRows>
-void multiply_few_rows(const Bf16Operand& a, const Bf16Operand& b, i64 terms, i64 j, float (&out)[kFewRows]) {
-  Vec<float> sums[kRows];
-  for (auto& sum : sums) sum = Vec<float>(0.0f);
-  for_lanes<float>(terms, [&](i64 k, i64 n) {
-    const Vec<float> right = load(b.data + j * b.stride + k, n);
-    for (i64 i = 0; i < kRows; ++i) sums[i] += load(a.data + i * a.stride + k, n) * right;
-  });
-  for (i64 i = 0; i < kRows; ++i) out[i] = sums[i].sum();
-}
-
-// Tile (rows at m, cols at n) of the product, at most kTileRows x kColumns: finish(sums, ld) gets it where it is not
-// summed up in `out`, which is then null. `accumulate`: out += .
+// Of at most kTileRows x kColumns: finish(sums, ld) gets what is not summed up in t.out.
 template <class F>
-void multiply_tile(const Bf16Operand& a, const Bf16Operand& b, i64 terms, i64 m, i64 rows, i64 n, i64 cols, float* out,
-                   i64 ld, bool accumulate, F&& finish) {
+void multiply_widened(const ProductTile<bf16>& t, F&& finish) {
   using P = ProductBlocks;
   float* const left = thread_scratch_of<float>(P::kLeft + P::kRight + P::kSums);
-  float *const right = left + P::kLeft, *const sums = out ? out : right + P::kRight;
-  if (!out) ld = P::kColumns;
-  for (i64 k = 0; k < terms; k += P::kDepth) {
-    const i64 depth = std::min(P::kDepth, terms - k);
-    widen_right(right, b, k, depth, n, cols);
-    for (i64 i = 0; i < rows; i += P::kLeftRows) {
-      const i64 height = std::min(P::kLeftRows, rows - i);
-      widen_left(left, a, m + i, height, k, depth);
-      multiply_blocks(left, a.transposed, right, depth, sums + i * ld, ld, height, cols, k > 0 || (out && accumulate));
+  float *const right = left + P::kLeft, *const sums = t.out ? t.out : right + P::kRight;
+  const i64 ld = t.out ? t.ld : P::kColumns;
+  for (i64 k = 0; k < t.terms; k += P::kDepth) {
+    const i64 depth = std::min(P::kDepth, t.terms - k);
+    widen_right(right, t.b, k, depth, t.n, t.cols);
+    for (i64 i = 0; i < t.rows; i += P::kLeftRows) {
+      const i64 height = std::min(P::kLeftRows, t.rows - i);
+      widen_left(left, t.a, t.m + i, height, k, depth);
+      multiply_blocks(left, t.a.transposed, right, depth, sums + i * ld, ld, height, t.cols,
+                      k > 0 || (t.out && t.accumulate));
     }
   }
-  if (!out) finish(static_cast<const float*>(sums), ld);
+  if (!t.out) finish(static_cast<const float*>(sums), ld);
 }
 
 }  // namespace xlstm::XL_CPU

@@ -1,12 +1,17 @@
-// Matrix products: oneDNN for f32, bf16_product.h for bf16, plain loops for f64 (gradient checks). C is cut into tiles
-// by shape alone, each one computed by one thread, because the bits of a threaded library call depend on their number.
+// Matrix products: few rows by few_rows.h; on AMX tile_product.h for f32 and bf16; otherwise oneDNN for f32,
+// bf16_product.h for bf16. Plain loops for f64 (gradient checks). C is cut into tiles by shape alone, each one computed
+// by one thread, because the bits of a threaded library call depend on their number.
 #include <dnnl.h>
 #include <omp.h>
 
 #include <atomic>
 
 #include "kernels/cpu/bf16_product.h"
+#include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/rows.h"
+#if defined(__AVX512F__)
+#include "kernels/cpu/tile_product.h"
+#endif
 #include "kernels/ops.h"
 
 namespace xlstm::XL_CPU {
@@ -59,7 +64,7 @@ void add_tile(Tensor c, Tensor z, i64 m, i64 n, i64 rows, i64 cols) {
 }
 
 // z: what is added to the product, or nothing.
-bool multiply_f32(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
+bool multiply_by_library(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   const auto [rows, cols] = tiles_of(p.M, p.N);
   const float *const pa = a.row<float>(), *const pb = b.row<float>();
   float* const pc = c.row<float>();
@@ -94,39 +99,60 @@ void store_sums(const float* sums, i64 ld, Tensor c, Tensor z, bool accumulate, 
 }
 
 // p.M of at most kFewRows rows
-void multiply_few(const Product& p, Tensor c, Tensor z, const Bf16Operand& left, const Bf16Operand& right) {
+template <class E>
+void multiply_few(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   constexpr i64 kBlock = 64;  // columns of c at a time
+  const RowsOf<E> right(b);
   parallel_blocks(p.N, kBlock, [&](i64 begin, i64 end) {
-    float sums[kFewRows][kBlock];
-    for (i64 j = begin; j < end; ++j) {
-      float column[kFewRows];
-      switch (p.M) {
-        case 1: multiply_few_rows<1>(left, right, p.K, j, column); break;
-        case 2: multiply_few_rows<2>(left, right, p.K, j, column); break;
-        case 3: multiply_few_rows<3>(left, right, p.K, j, column); break;
-        default: multiply_few_rows<kFewRows>(left, right, p.K, j, column);
-      }
-      for (i64 i = 0; i < p.M; ++i) sums[i][j - begin] = column[i];
+    float block[kFewRows][kBlock];
+    for (i64 j = begin; j < end; j += kFewColumns) {
+      float sums[kFewRows][kFewColumns];
+      const i64 columns = std::min(kFewColumns, end - j);
+      multiply_few_rows(p.M, a.row<E>(), a.row_stride, right[j], b.row_stride, columns, p.K, sums);
+      for (i64 i = 0; i < p.M; ++i) std::copy_n(sums[i], columns, block[i] + j - begin);
     }
-    store_sums(sums[0], kBlock, c, z, p.accumulate, 0, begin, p.M, end - begin);
+    store_sums(block[0], kBlock, c, z, p.accumulate, 0, begin, p.M, end - begin);
   });
 }
 
-void multiply_bf16(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
+// In rectangles of at most `columns` columns: multiply(tile, finish)
+template <class E, class F>
+void multiply_cut(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b, i64 columns, F&& multiply) {
   const auto [rows, cols] = tiles_of(p.M, p.N);
-  const Bf16Operand left{a.row<bf16>(), a.row_stride, p.ta}, right{b.row<bf16>(), b.row_stride, p.tb};
-  if (!p.ta && p.tb && p.M <= kFewRows) return multiply_few(p, c, z, left, right);
+  const Operand<E> left{a.row<E>(), a.row_stride, p.ta}, right{b.row<E>(), b.row_stride, p.tb};
   const bool in_place = c.dtype == DType::f32 && z.rows == 0;
   parallel_for(rows.parts * cols.parts, [&, rows = rows, cols = cols](i64 task) {
     const i64 m = rows.begin(task / cols.parts), height = rows.width(task / cols.parts);
     const i64 begin = cols.begin(task % cols.parts), end = begin + cols.width(task % cols.parts);
-    for (i64 n = begin; n < end; n += ProductBlocks::kColumns) {
-      const i64 width = std::min(ProductBlocks::kColumns, end - n);
+    for (i64 n = begin; n < end; n += columns) {
+      const i64 width = std::min(columns, end - n);
       float* const out = in_place ? c.row<float>(m) + n : nullptr;
-      multiply_tile(left, right, p.K, m, height, n, width, out, c.row_stride, p.accumulate,
-                    [&](const float* sums, i64 ld) { store_sums(sums, ld, c, z, p.accumulate, m, n, height, width); });
+      multiply({left, right, p.K, m, height, n, width, out, c.row_stride, p.accumulate},
+               [&](const float* sums, i64 ld) { store_sums(sums, ld, c, z, p.accumulate, m, n, height, width); });
     }
   });
+}
+
+#if defined(__AVX512F__)
+template <class E>
+void multiply_by_tiles(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
+  multiply_cut<E>(p, c, z, a, b, TileBlocks<E>::kColumns,
+                  [](const ProductTile<E>& tile, const auto& finish) { multiply_on_tiles(tile, finish); });
+}
+#else
+template <class E>
+void multiply_by_tiles(const Product&, Tensor, Tensor, Tensor, Tensor) {}
+#endif
+
+void multiply_f32(const Product& p, bool tiles, Tensor c, Tensor z, Tensor a, Tensor b) {
+  if (tiles) return multiply_by_tiles<float>(p, c, z, a, b);
+  XL_CHECK(multiply_by_library(p, c, z, a, b), "dnnl_sgemm refused M {}, N {}, K {}", p.M, p.N, p.K);
+}
+
+void multiply_bf16(const Product& p, bool tiles, Tensor c, Tensor z, Tensor a, Tensor b) {
+  if (tiles) return multiply_by_tiles<bf16>(p, c, z, a, b);
+  multiply_cut<bf16>(p, c, z, a, b, ProductBlocks::kColumns,
+                     [](const ProductTile<bf16>& tile, const auto& finish) { multiply_widened(tile, finish); });
 }
 
 void multiply_f64(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
@@ -156,10 +182,11 @@ void multiply_f64(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
 void multiply(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
   const Product p{c.rows,          c.cols, flags.transpose_a ? a.rows : a.cols, flags.transpose_a, flags.transpose_b,
                   flags.accumulate};
+  const bool tiles = ctx.isa == CpuIsa::amx, few = !p.ta && p.tb && p.M <= kFewRows;
   if (a.dtype == DType::f32) {
-    XL_CHECK(multiply_f32(p, c, z, a, b), "dnnl_sgemm refused M {}, N {}, K {}", p.M, p.N, p.K);
+    few ? multiply_few<float>(p, c, z, a, b) : multiply_f32(p, tiles, c, z, a, b);
   } else if (a.dtype == DType::bf16) {
-    multiply_bf16(p, c, z, a, b);
+    few ? multiply_few<bf16>(p, c, z, a, b) : multiply_bf16(p, tiles, c, z, a, b);
   } else {
     XL_CHECK(a.dtype == DType::f64, "no CPU kernel for {}", name_of(a.dtype));
     multiply_f64(p, c, z, a, b);

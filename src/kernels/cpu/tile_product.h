@@ -1,0 +1,118 @@
+#pragma once
+// Products on AMX's tiles (tiles.h): bf16 as it is, f32 as three bf16 per element, of whose nine products the six that
+// f32 can see are summed. One rectangle of the result by one thread; blocks of both operands are packed into this
+// thread's scratch memory (tile_pack.h), where the left one stays in the L2 cache, a panel of the right one in L1.
+#include <functional>
+
+#include "kernels/cpu/tile_pack.h"
+#include "kernels/thread_scratch.h"
+
+namespace xlstm::XL_CPU {
+
+template <class E>
+struct TileBlocks {
+  static constexpr i64 kSide = 2 * kTileSide;  // of the result in registers: 2 x 2 tiles
+  static constexpr i64 kDepth = std::is_same_v<E, float> ? 256 : 512, kRows = 512, kColumns = 512;
+  static constexpr i64 kSteps = kDepth / kTileTerms;
+  static constexpr i64 kStepWords = kParts<E> * 2 * kTileWords;  // of kSide rows: part by part, both tiles
+  static constexpr i64 kPanelWords = kSteps * kStepWords;
+  static constexpr i64 kLeft = kRows / kSide * kPanelWords, kRight = kPanelWords, kSums = kRows * kColumns;
+};
+
+// kSide rows of a left operand (columns of a right one) from x on: for each step of kTileTerms terms the tiles of
+// every part.
+template <class E>
+void pack_panel(std::uint32_t* to, const Operand<E>& from, bool left, i64 x, i64 width, i64 k, i64 depth) {
+  const bool rows_are_terms = left == from.transposed;
+  for (i64 s = 0; s < depth; s += kTileTerms, to += TileBlocks<E>::kStepWords)
+    for (i64 half = 0; half < 2; ++half)
+      pack_square(to + half * kTileWords, 2 * kTileWords, from, rows_are_terms, !left, x + half * kTileSide,
+                  std::clamp<i64>(width - half * kTileSide, 0, kTileSide), k + s, std::min(kTileTerms, depth - s));
+}
+
+// c (+)= one part of the left panel times one of the right one: registers 0 to 3 are c, 4 and 5 left, 6 and 7 right
+template <class Tiles>
+void multiply_part(const std::uint32_t* left, const std::uint32_t* right) {
+  constexpr i64 kRowBytes = kTileSide * 4;
+  Tiles::template load<4>(left, kRowBytes);
+  Tiles::template load<5>(left + kTileWords, kRowBytes);
+  Tiles::template load<6>(right, kRowBytes);
+  Tiles::template load<7>(right + kTileWords, kRowBytes);
+  Tiles::template multiply<0, 4, 6>();
+  Tiles::template multiply<1, 4, 7>();
+  Tiles::template multiply<2, 5, 6>();
+  Tiles::template multiply<3, 5, 7>();
+}
+
+// sums (kSide, kSide) (+)= a panel of the left operand times one of the right one
+template <class E, class Tiles>
+void multiply_panels(const std::uint32_t* left, const std::uint32_t* right, i64 steps, float* sums, i64 ld, bool add) {
+  const i64 bytes = ld * static_cast<i64>(sizeof(float));
+  float* const lower = sums + kTileSide * ld;
+  if (add) {
+    Tiles::template load<0>(sums, bytes), Tiles::template load<1>(sums + kTileSide, bytes);
+    Tiles::template load<2>(lower, bytes), Tiles::template load<3>(lower + kTileSide, bytes);
+  } else {
+    Tiles::template zero<0>(), Tiles::template zero<1>(), Tiles::template zero<2>(), Tiles::template zero<3>();
+  }
+  constexpr i64 kPart = 2 * kTileWords;
+  for (i64 s = 0; s < steps; ++s, left += TileBlocks<E>::kStepWords, right += TileBlocks<E>::kStepWords) {
+    if constexpr (kParts<E> == 3) {  // the smallest first
+      for (const auto& [a, b] : {std::pair{2, 0}, {0, 2}, {1, 1}, {1, 0}, {0, 1}})
+        multiply_part<Tiles>(left + a * kPart, right + b * kPart);
+    }
+    multiply_part<Tiles>(left, right);
+  }
+  Tiles::template store<0>(sums, bytes), Tiles::template store<1>(sums + kTileSide, bytes);
+  Tiles::template store<2>(lower, bytes), Tiles::template store<3>(lower + kTileSide, bytes);
+}
+
+// The same where the result has fewer rows or columns: nothing beyond them is touched.
+template <class E, class Tiles>
+void multiply_edge(const std::uint32_t* left, const std::uint32_t* right, i64 steps, float* sums, i64 ld, i64 rows,
+                   i64 cols, bool add) {
+  constexpr i64 kSide = TileBlocks<E>::kSide;
+  alignas(64) float square[kSide * kSide] = {};
+  if (add)
+    for (i64 r = 0; r < rows; ++r) std::copy_n(sums + r * ld, cols, square + r * kSide);
+  multiply_panels<E, Tiles>(left, right, steps, square, kSide, add);
+  for (i64 r = 0; r < rows; ++r) std::copy_n(square + r * kSide, cols, sums + r * ld);
+}
+
+// Of at most kRows x kColumns: finish(sums, ld) gets what is not summed up in t.out. Shape and flags alone decide over
+// the bits.
+template <class E, class Tiles>
+void multiply_tiles(const ProductTile<E>& t, const std::function<void(const float* sums, i64 ld)>& finish) {
+  using P = TileBlocks<E>;
+  auto* const left = thread_scratch_of<std::uint32_t>(P::kLeft + P::kRight + P::kSums);
+  std::uint32_t* const right = left + P::kLeft;
+  float* const sums = t.out ? t.out : reinterpret_cast<float*>(right + P::kRight);
+  const i64 ld = t.out ? t.ld : P::kColumns;
+  const Tiles tiles;
+  for (i64 k = 0; k < t.terms; k += P::kDepth) {
+    const i64 depth = std::min(P::kDepth, t.terms - k), steps = (depth + kTileTerms - 1) / kTileTerms;
+    const bool add = k > 0 || (t.out && t.accumulate);
+    for (i64 i = 0; i < t.rows; i += P::kSide)
+      pack_panel(left + i / P::kSide * P::kPanelWords, t.a, true, t.m + i, std::min(P::kSide, t.rows - i), k, depth);
+    for (i64 j = 0; j < t.cols; j += P::kSide) {
+      const i64 cols = std::min(P::kSide, t.cols - j);
+      pack_panel(right, t.b, false, t.n + j, cols, k, depth);
+      for (i64 i = 0; i < t.rows; i += P::kSide) {
+        const i64 rows = std::min(P::kSide, t.rows - i);
+        const std::uint32_t* const panel = left + i / P::kSide * P::kPanelWords;
+        float* const to = sums + i * ld + j;
+        if (rows == P::kSide && cols == P::kSide)
+          multiply_panels<E, Tiles>(panel, right, steps, to, ld, add);
+        else
+          multiply_edge<E, Tiles>(panel, right, steps, to, ld, rows, cols, add);
+      }
+    }
+  }
+  if (!t.out) finish(sums, ld);
+}
+
+// With the processor's tiles (tile_product.cpp); tests put the emulated ones in their place.
+void multiply_on_tiles(const ProductTile<bf16>& t, const std::function<void(const float* sums, i64 ld)>& finish);
+void multiply_on_tiles(const ProductTile<float>& t, const std::function<void(const float* sums, i64 ld)>& finish);
+
+}  // namespace xlstm::XL_CPU
