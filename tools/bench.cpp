@@ -172,6 +172,7 @@ void add_bench_command(CLI::App& app) {
   bench->require_subcommand(1);
   bench->footer("Example:\n  xlstm bench gemm --json");
   add_bench_step(*bench);
+  add_bench_inference(*bench);
   add_bench_gemm(*bench);
   add_bench_ops(*bench);
   add_bench_device(*bench);

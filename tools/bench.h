@@ -30,6 +30,7 @@ struct StepTimes {
 StepTimes time_steps(const TrainConfig& cfg, const Machine& machine, i64 steps, i64 warmup);
 
 void add_bench_step(CLI::App& bench);
+void add_bench_inference(CLI::App& bench);
 void add_bench_gemm(CLI::App& bench);
 void add_bench_ops(CLI::App& bench);
 void add_bench_device(CLI::App& bench);

@@ -14,7 +14,8 @@ enum class CpuIsa : std::uint8_t {
   amx  // AVX-512, and matrix products on AMX's tiles
 };
 constexpr int kCpuIsaCount = 3;
-inline constexpr std::array kCpuIsas{CpuIsa::baseline, CpuIsa::avx512, CpuIsa::amx};  // ascending: each one may all before it
+inline constexpr std::array kCpuIsas{CpuIsa::baseline, CpuIsa::avx512,
+                                     CpuIsa::amx};  // ascending: each one may all before it
 
 const char* name_of(CpuIsa isa);
 // Why `isa` cannot be had here; "" if it can. Of AMX: asks the system for it, once per process.

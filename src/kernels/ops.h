@@ -1,7 +1,8 @@
 #pragma once
 // Every operation of the framework, one line each, with its formula. An op exists once per back end: in
-// kernels/cpu/*.cpp (compiled once per kind of register; AMX's are AVX-512's, but for products) and in kernels/cuda/*.cu; ops::name picks by the context. The
-// GPU's are weak symbols: null in a program that is linked without them.
+// kernels/cpu/*.cpp (compiled once per kind of register; AMX's are AVX-512's, but for products) and in
+// kernels/cuda/*.cu; ops::name picks by the context. The GPU's are weak symbols: null in a program that is linked
+// without them.
 //
 // Outputs come first, then inputs, then numbers. Shapes are read off the tensors. B sequences of T tokens lie as B*T
 // rows. Gradients of parameters (dw) accumulate (+=); gradients of activations (dx) overwrite (=). Outputs may not

@@ -78,6 +78,22 @@ double measure_copy_bytes(const Machine& machine, double seconds) {
   return 2.0 * static_cast<double>(n) / best_seconds(machine, seconds, [&] { ops::copy(ctx, y, x); });
 }
 
+double measure_read_bytes(const Machine& machine, double seconds) {
+  if (machine.gpu()) return measure_copy_bytes(machine, seconds);
+  constexpr i64 kWords = i64{1} << 26, kBlock = i64{1} << 17;
+  const std::vector<std::uint64_t> memory(kWords, 1);
+  std::vector<std::uint64_t> sums(kWords / kBlock);
+  const double best = best_seconds(machine, seconds, [&] {
+    parallel_blocks(kWords, kBlock, [&](i64 begin, i64 end) {
+      std::uint64_t sum = 0;
+      for (i64 i = begin; i < end; ++i) sum += memory[static_cast<std::size_t>(i)];
+      sums[static_cast<std::size_t>(begin / kBlock)] = sum;
+    });
+  });
+  XL_CHECK(sums.back() == kBlock, "nothing was read");
+  return 8.0 * static_cast<double>(kWords) / best;
+}
+
 std::string program_version() { return "xlstm " XLSTM_VERSION; }
 
 namespace {

@@ -9,6 +9,7 @@ namespace xlstm {
 // large copy.
 double measure_gemm_flops(const Machine& machine, double seconds);
 double measure_copy_bytes(const Machine& machine, double seconds);
+double measure_read_bytes(const Machine& machine, double seconds);  // read only; of a GPU, by its copy
 
 // Program, compiler, processor, memory, libraries: what a result was made with.
 Json describe_environment(const Machine& machine = {});

@@ -6,10 +6,7 @@
 
 namespace xlstm {
 
-LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> device, int ordinal)
-    : values_(Arena::measuring("parameters")),
-      rounded_(Arena::measuring("bf16 weights")),
-      no_grads_(Arena::measuring("gradients")) {
+LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> device, int ordinal) {
   const CheckpointReader newest = open_newest_checkpoint(path, Skipped::not_told);  // by the load below
   const std::string yaml = json_field<std::string>(newest.state(), "config", newest.folder() / "state.json");
   cfg_ = read_config<TrainConfig>(ConfigTree::from_text(yaml, (newest.folder() / "state.json").string()));
@@ -18,23 +15,9 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   if (device) cfg_.run.device = *device;
   machine_ = Machine(cfg_.run, ordinal);
 
-  const auto build = [&] {
-    no_grads_ = Arena::measuring("gradients");
-    params_ = std::make_unique<ParamStore>(values_, no_grads_, DType::f32,
-                                           activation_type() == DType::bf16 ? &rounded_ : nullptr);
-    model_ = std::make_unique<LanguageModel>(*params_, cfg_.model);
-  };
-  build();
-  const auto allocate = [&](Arena& arena, Buffer& buffer) {
-    buffer = Buffer(std::max<i64>(arena.peak(), 1), machine_.gpu());
-    arena = Arena(arena.name(), buffer.data(), arena.peak(), buffer.device());
-  };
-  allocate(values_, memory_);
-  allocate(rounded_, rounded_memory_);
-  build();
-
+  weights_ = std::make_unique<Weights>(cfg_.model, activation_type(), machine_.gpu());
   std::vector<NamedTensor> named;
-  for (const ParamInfo& info : params_->all()) named.push_back({info.name, info.master});
+  for (const ParamInfo& info : weights_->params().all()) named.push_back({info.name, info.master});
   Arena measured = Arena::measuring("staging");
   const HostTwins measured_twins(named, measured);
   const Buffer staging(std::max<i64>(measured.peak(), 1));
@@ -44,8 +27,7 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   XL_CHECK(loaded.has_value(), "the checkpoint at {} is gone", path.string());
   Context ctx = machine_.context(host);
   twins.upload(ctx);
-  if (const Tensor rounded = params_->flat_rounded(); rounded.rows > 0)
-    ops::copy(ctx, rounded, params_->flat_masters());
+  weights_->round(ctx);
   step_ = loaded->step;
   folder_ = loaded->folder;
   weights_sha256_ = loaded->weights_sha256;

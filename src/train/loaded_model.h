@@ -5,6 +5,7 @@
 
 #include "train/machine.h"
 #include "train/memory.h"
+#include "train/weights.h"
 
 namespace xlstm {
 
@@ -19,7 +20,7 @@ class LoadedModel {
   const Machine& machine() const { return machine_; }
   DType activation_type() const { return xlstm::activation_type(cfg_.run); }
   const TrainConfig& config() const { return cfg_; }
-  const LanguageModel& model() const { return *model_; }
+  const LanguageModel& model() const { return weights_->model(); }
   i64 step() const { return step_; }
   const fs::path& folder() const { return folder_; }
   const std::string& weights_sha256() const { return weights_sha256_; }
@@ -29,10 +30,7 @@ class LoadedModel {
  private:
   TrainConfig cfg_;
   Machine machine_;
-  Buffer memory_, rounded_memory_;
-  Arena values_, rounded_, no_grads_;
-  std::unique_ptr<ParamStore> params_;
-  std::unique_ptr<LanguageModel> model_;
+  std::unique_ptr<Weights> weights_;
   i64 step_ = 0;
   fs::path folder_;
   std::string weights_sha256_, tokenizer_sha256_;

@@ -5,8 +5,8 @@
 
 #include "core/json.h"
 #include "dist/communicator.h"
-#include "train/machine.h"
 #include "train/config.h"
+#include "train/machine.h"
 
 namespace xlstm {
 

@@ -23,7 +23,8 @@ TEST_F(Doctor, TellsWhatIsThere) {
   EXPECT_TRUE(sets.at("amx") == "usable" || j.at("instruction_set") != "amx") << sets;
 
   const std::string text = must_run({"doctor"}).out;
-  for (const char* row : {"processor", "kernels", "memory", "disk", "GPUs", "MPI", "NCCL", "matrix products", "GF/s", "note"})
+  for (const char* row :
+       {"processor", "kernels", "memory", "disk", "GPUs", "MPI", "NCCL", "matrix products", "GF/s", "note"})
     EXPECT_THAT(text, HasSubstr(row));
 }
 

@@ -163,7 +163,7 @@ struct Target {
 };
 std::vector<Target> targets();
 [[gnu::weak]] void tiles_are_emulated();  // there in a program whose products on AMX's tiles are (tests/tiles)
-Gpu* test_gpu();  // null without one
+Gpu* test_gpu();                          // null without one
 
 double f32_tolerance(i64 terms, double roundings);
 
