@@ -5,7 +5,7 @@
 
 namespace xlstm {
 
-// A fault that all ranks see together: rank 0 alone tells it, the program ends with exit code 1.
+// A fault of a machine that all ranks see together: rank 0 alone tells it, the program ends with exit code 4.
 struct SharedFault : Error {
   using Error::Error;
 };
