@@ -93,9 +93,8 @@ class MpiRanks final : public Communicator {
       MPI_Cancel(&line.in);
       MPI_Wait(&line.in, MPI_STATUS_IGNORE);
     }
-    const LibraryLimit limit(
-        watchdog_->limit(),
-        "error: all work is done, but another rank of this run, or its host, hangs; the job ends\n");
+    const LibraryLimit limit(watchdog_->limit(), "all work is done, but not all ranks of this run end",
+                             "one, or its host, hangs");
     MPI_Finalize();
   }
   MpiRanks(const MpiRanks&) = delete;

@@ -102,20 +102,33 @@ TEST_F(MpiRun, ARankThatHangsIsNamedInTime) {
 }
 
 // Before anybody watches, an alarm does; here it rings at once.
-TEST_F(MpiRun, ARankThatDoesNotStartIsNotWaitedForForEver) {
+TEST_F(MpiRun, ARankThatDoesNotStartIsNamed) {
+  const auto process_when_there = [](const Program& program, int rank) {
+    pid_t found = -1;
+    for (int i = 0; i < 10000 && (found = process_of(program.pid(), rank)) < 0; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return found;
+  };
+  const auto expect_named = [](Program& program, pid_t waiting, const char* who) {
+    ASSERT_GT(waiting, 0);
+    std::this_thread::sleep_for(std::chrono::seconds(2));
+    ASSERT_TRUE(program.running());
+    kill(waiting, SIGALRM);
+    const Ended ended = program.wait();
+    EXPECT_EQ(ended.code, 1) << ended.err;
+    ASSERT_EQ(ended.errors().size(), 1u) << ended.err;
+    EXPECT_THAT(ended.errors()[0], AllOf(HasSubstr("error: not all processes of this run have started: rank "),
+                                         HasSubstr(who), HasSubstr("; the job ends")));
+  };
   Arguments words = mpirun(1);
   for (const char* word : {"sleep", "1000", ":", "-np", "1"}) words.emplace_back(word);
-  Program program(path(""), train("run", shared()), "", "", words);
-  pid_t waiting = -1;
-  for (int i = 0; i < 1000 && (waiting = process_of(program.pid(), 1)) < 0; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  ASSERT_GT(waiting, 0);
-  std::this_thread::sleep_for(std::chrono::seconds(2));
-  ASSERT_TRUE(program.running());
-  kill(waiting, SIGALRM);
-  const Ended ended = program.wait();
-  EXPECT_EQ(ended.code, 1) << ended.err;
-  EXPECT_THAT(ended.err, HasSubstr("error: not all processes of this run have started"));
+  Program another(path(""), train("run", shared()), "", "", words);
+  expect_named(another, process_when_there(another, 1), ") runs 'sleep'");
+
+  const auto stopped = start_on(2, train("run", shared()));
+  const pid_t second = process_when_there(*stopped, 1);
+  kill(second, SIGSTOP);
+  expect_named(*stopped, process_when_there(*stopped, 0), ") is stopped");
 }
 
 // The first values of a tensor of a run's newest checkpoint, f32.
