@@ -9,17 +9,17 @@ namespace xlstm {
 
 namespace {
 
-std::string named(const char* what, i64 part) {
-  return part > 0 ? fmt::format("{} {}", what, part) : std::string(what);
-}
-
 auto place_of(const Beat& b) { return std::tuple(b.begun, b.saving, b.step, b.progress); }
 
 }  // namespace
 
+std::string collective_name(const char* what, i64 part) {
+  return part > 0 ? fmt::format("{} {}", what, part) : std::string(what);
+}
+
 void Beat::name(const char* collective, i64 part) {
   what = {};
-  const std::string text = named(collective, part);
+  const std::string text = collective_name(collective, part);
   std::copy_n(text.begin(), std::min(text.size(), what.size() - 1), what.begin());
 }
 
@@ -30,7 +30,7 @@ Watchdog::Watchdog(int rank, std::vector<std::string> hosts, double now)
       told_at_(now) {}
 
 void Watchdog::waits(std::size_t channel, const char* what, i64 part, i64 number, double now) {
-  waiting_[channel] = {.now = true, .what = named(what, part), .since = now, .number = number};
+  waiting_[channel] = {.now = true, .what = collective_name(what, part), .since = now, .number = number};
 }
 
 void Watchdog::stops_waiting(std::size_t channel) { waiting_[channel].now = false; }

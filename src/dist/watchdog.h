@@ -11,6 +11,9 @@
 
 namespace xlstm {
 
+// "gradients 3", "losses": as lines of log name it.
+std::string collective_name(const char* what, i64 part);
+
 // Where a rank is. Sent as it lies in memory.
 struct Beat {
   i64 step = 0;
