@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "core/text.h"
+#include "dist/nccl.h"
 #include "model/init.h"
 #include "train/checkpoint_writer.h"
 #include "train/machine.h"
@@ -246,6 +247,7 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
   if (!cfg.eval.prompts.empty() && ranks.rank == 0)
     sizes.push_back({"prompts", sampling_bytes(cfg, state.model, dry), device});
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});
+  if (device == Device::cuda && ranks.size > 1) sizes.push_back({"NCCL, reserved", nccl_bytes(ranks.size), device});
   return sizes;
 }
 

@@ -94,7 +94,7 @@ struct TrainState {
 // UserError when the work of an update cannot be shared by so many.
 void check_ranks(const TrainConfig& cfg, int ranks);
 
-// The memory bill of one rank, exact but for eval.prompts, without allocating any of it.
+// The memory bill of one rank, exact but for eval.prompts and NCCL, without allocating any of it.
 // `gpu`: the device itself, if it is there; a plan without it is for an H100.
 std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu = nullptr, Ranks ranks = {});
 i64 total_bytes(const std::vector<ArenaSize>& sizes);
