@@ -10,6 +10,10 @@ struct SharedFault : Error {
   using Error::Error;
 };
 
+// Of a dense tensor's bytes, 128 bits, 32 hex digits. One on a device comes to the host so many bytes at a time, which
+// are in no plan.
+std::string checksum(Context& ctx, const Tensor& t, i64 chunk_bytes = i64{16} << 20);
+
 // Between two updates nothing changes a weight. With a shared optimizer, a rank's masters and moments are nowhere else,
 // and what it has rounded of them is gathered by all: so each remembers checksums of its share right behind an update,
 // and compares them before the next one. The others' copies are compared with the owner's. docs/scaling.md says what

@@ -1,10 +1,14 @@
 // Several ranks in bf16: each has the masters of its share alone, and the rounded weights of all.
 #include <gmock/gmock.h>
 
+#include <numeric>
+
+#include "core/hash.h"
 #include "dist/nccl.h"
 #include "tests/device/device.h"
 #include "tests/support/thread_ranks.h"
 #include "tests/train/run_rig.h"
+#include "train/replica_check.h"
 
 namespace xlstm {
 namespace {
@@ -45,6 +49,16 @@ TEST(DeviceRanks, SharedMastersHaveTheBitsOfWholeOnes) {
     EXPECT_EQ(final_weights(dir), final_weights(one.path()));
     EXPECT_EQ(metric(dir, "loss"), metric(one.path(), "loss"));
     EXPECT_EQ(metric(dir, "grad_norm"), metric(one.path(), "grad_norm"));
+  }
+}
+
+TEST(DeviceRanks, AChecksumThatIsTakenInPiecesIsThatOfTheWhole) {
+  test::TestDevice device;
+  for (const std::size_t n : {1u, 63u, 64u, 65u, 500u}) {
+    std::vector<float> values(n);
+    std::iota(values.begin(), values.end(), 1.0f);
+    EXPECT_EQ(checksum(device.ctx, device.put(values), /*chunk_bytes=*/256), xxh3_hex(values.data(), n * sizeof(float)))
+        << n;
   }
 }
 
