@@ -42,12 +42,12 @@ TrainArenas::TrainArenas(Device device)
 
 TrainArenas TrainArenas::measuring(Device device) { return TrainArenas(device); }
 
-std::array<Arena*, 11> TrainArenas::all() {
+std::array<Arena*, TrainArenas::kCount> TrainArenas::all() {
   return {&parameters,  &rounded,   &gradients, &slots,  &exchange, &optimizer,
           &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
 
-std::array<const Arena*, 11> TrainArenas::all() const {
+std::array<const Arena*, TrainArenas::kCount> TrainArenas::all() const {
   return {&parameters,  &rounded,   &gradients, &slots,  &exchange, &optimizer,
           &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
@@ -245,7 +245,7 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
   TrainStep(dry, state, cfg).dry_run();
   std::vector<ArenaSize> sizes = arenas.sizes();
   if (!cfg.eval.prompts.empty() && ranks.rank == 0)
-    sizes.push_back({"prompts", sampling_bytes(cfg, state.model, dry), device});
+    sizes.push_back({"prompts", sampling_bytes(cfg, state.model, dry), device, /*of_rank_0=*/ranks.size > 1});
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});
   if (device == Device::cuda && ranks.size > 1) sizes.push_back({"NCCL, reserved", nccl_bytes(ranks.size), device});
   return sizes;
@@ -259,6 +259,13 @@ i64 total_bytes(const std::vector<ArenaSize>& sizes, Device device) {
   i64 total = 0;
   for (const ArenaSize& size : sizes)
     if (size.device == device) total += size.bytes;
+  return total;
+}
+
+i64 host_bytes(const std::vector<ArenaSize>& sizes, int ranks) {
+  i64 total = 0;
+  for (const ArenaSize& size : sizes)
+    if (size.device == Device::cpu) total += (size.of_rank_0 ? 1 : ranks) * size.bytes;
   return total;
 }
 

@@ -83,7 +83,21 @@ TEST_F(Fit, RanksOfOneHostShareItsMemory) {
     }
   };
   EXPECT_EQ(of_two(2 * bytes), "");
-  EXPECT_THAT(of_two(2 * bytes - 1), AllOf(HasSubstr("for each of 2 ranks on this host"), HasSubstr("would fit")));
+  EXPECT_THAT(of_two(2 * bytes - 1),
+              AllOf(HasSubstr("for the largest of 2 ranks on this host"), HasSubstr("would fit")));
+}
+
+TEST_F(Fit, OneRankOfAHostDrawsFromPrompts) {
+  const auto needed_by_two = [&] { return host_bytes(measure_training(cfg, Device::cpu, nullptr, {0, 2}), 2); };
+  const i64 without = needed_by_two(), alone = needed(Device::cpu);
+  cfg.eval.prompts = {"the state"};
+  const i64 prompts = needed(Device::cpu) - alone;
+  ASSERT_GT(prompts, 0);
+  EXPECT_EQ(needed_by_two(), without + prompts);
+  const AvailableMemory enough{.host = without + prompts, .sharing = 2};
+  plan_within(cfg, Device::cpu, enough, nullptr, {0, 2});
+  const AvailableMemory less{.host = without + prompts - 1, .sharing = 2};
+  EXPECT_THROW(plan_within(cfg, Device::cpu, less, nullptr, {0, 2}), UserError);
 }
 
 TEST_F(Fit, RanksOnGpusLeaveRoomForTheirLibrary) {
