@@ -7,6 +7,7 @@
 namespace xlstm {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 TEST_F(MpiRun, AnyNumberOfRanksHasTheSameBitsAlsoResumed) {
@@ -115,6 +116,16 @@ TEST_F(MpiRun, BenchStepCountsWhatTheFormulasSay) {
         EXPECT_EQ(j[reduction]["sent_bytes"], j[reduction]["expected_bytes"]) << shared << precision << reduction;
       EXPECT_EQ(j["fast"]["sent_bytes_of_gradients"], "by formula");
     }
+}
+
+TEST_F(MpiRun, ABenchmarkThatDoesNotFitIsRefused) {
+  const Ended ended = run_on(2, {"bench", "step", "--config", "tiny.yaml", "--set", "model.embedding_dim=16384",
+                                 "--set", "model.num_blocks=256", "--set", "model.mixer.num_heads=64"});
+  EXPECT_EQ(ended.code, 2) << ended.err;
+  ASSERT_EQ(ended.errors().size(), 1u) << ended.err;
+  EXPECT_THAT(ended.errors()[0],
+              AllOf(HasSubstr("this benchmark (a run with each reduction, and rank 0's part alone)"),
+                    HasSubstr("of 2 ranks on this host) and "), HasSubstr("train.micro_batch_size")));
 }
 
 // What launchers leave in the environment, with nobody there to talk to: one model must not be trained many times.
