@@ -16,12 +16,14 @@ namespace xlstm {
 
 namespace {
 
-// Checkpoints are written from a copy, so that training waits only for the copy.
+// Checkpoints are written from a copy, so that training waits only for the copy. What a rank writes is its pieces; but
+// what it reads comes to a device by way of the same memory (train/load_state), and without shares that is everything.
 void plan_snapshot(Arena& arena, const TrainState& state) {
-  const bool alone = state.shards.ranks().size == 1;
+  const bool reads_all = !state.sharded && state.all_gradients.device != Device::cpu;
+  const bool all = state.shards.ranks().size == 1 || reads_all;
   const i64 bytes = snapshot_bytes({.params = state.named_params(),
                                     .optimizer = state.named_moments(),
-                                    .pieces = alone ? std::vector<TensorPiece>{} : state.pieces()});
+                                    .pieces = all ? std::vector<TensorPiece>{} : state.pieces()});
   arena.alloc("snapshot", DType::i32, 1, (bytes + 3) / 4);
 }
 

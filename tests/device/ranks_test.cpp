@@ -26,11 +26,13 @@ TrainConfig shared_bf16_run() {
   return cfg;
 }
 
-void train(const fs::path& dir, std::optional<i64> stop_at) {
+void train(const fs::path& dir, std::optional<i64> stop_at, bool shared = true) {
+  TrainConfig cfg = shared_bf16_run();
+  cfg.parallel.shard_optimizer = shared;
   const auto wrong = run_ranks(
       2,
       [&](Communicator& ranks) {
-        Trainer trainer(dir, shared_bf16_run(), {"test"}, &ranks);
+        Trainer trainer(dir, cfg, {"test"}, &ranks);
         EXPECT_LT(trainer.state().own_masters.cols, trainer.state().params.flat_size());
         trainer.run(stop_at);
       },
@@ -39,13 +41,15 @@ void train(const fs::path& dir, std::optional<i64> stop_at) {
 }
 
 TEST(DeviceRanks, SharedMastersHaveTheBitsOfWholeOnes) {
-  TempDir one, two, parts;
+  TempDir one, two, parts, unshared;
   ASSERT_EQ(run_in(one.path(), shared_bf16_run()), RunOutcome::finished);
   train(two.path(), {});
   train(parts.path(), 1);
   ASSERT_EQ(run_in(parts.path(), shared_bf16_run(), 2), RunOutcome::stopped);
   train(parts.path(), {});
-  for (const fs::path& dir : {two.path(), parts.path()}) {
+  train(unshared.path(), 2, /*shared=*/false);
+  train(unshared.path(), {}, /*shared=*/false);
+  for (const fs::path& dir : {two.path(), parts.path(), unshared.path()}) {
     EXPECT_EQ(final_weights(dir), final_weights(one.path()));
     EXPECT_EQ(metric(dir, "loss"), metric(one.path(), "loss"));
     EXPECT_EQ(metric(dir, "grad_norm"), metric(one.path(), "grad_norm"));
