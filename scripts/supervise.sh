@@ -4,8 +4,10 @@
 #   scripts/supervise.sh mpirun -np 8 build/xlstm train --config configs/mlstm_sig_1.4b.yaml
 # It ends with the command's exit code when that is 0 (done), 2 (wrong input), 3 (the guard), 75 or 130 (stopped on
 # purpose), 126 or 127 (no such command), and after N failures [10] without a new checkpoint in between. The pause doubles
-# from SECONDS [5] to ten minutes, and is short again after a checkpoint. SIGTERM, SIGINT, SIGHUP and SIGUSR1 are passed
-# on; then nothing is started again. Exit code 75 when none of it was running at that moment.
+# from SECONDS [5] to ten minutes, and is short again after a checkpoint. Exit code 4 (weights differ between ranks) is
+# started again once, which heals a bit that flipped; the second time ends it, whatever lies between: that is a machine
+# to be taken out. SIGTERM, SIGINT, SIGHUP and SIGUSR1 are passed on; then nothing is started again. Exit code 75 when
+# none of it was running at that moment.
 set -uo pipefail
 refuse() { echo "supervise: $1" >&2; exit 2; }
 limit=10 pause=5
@@ -83,7 +85,7 @@ export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-10}
 export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-5}
 export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-4}
 
-failures=0 wait_now=$pause
+failures=0 differences=0 wait_now=$pause
 while :; do
   before=$(progress)
   [[ -n "$stopped" ]] && exit 75
@@ -97,9 +99,14 @@ while :; do
   after=$(progress)
   case $code in
     0 | 2 | 3 | 75 | 130) exit "$code" ;;
+    4) differences=$((differences + 1)) ;;
     126 | 127) echo "supervise: '$1' cannot be started; exit code $code" >&2; exit "$code" ;;
   esac
   [[ -n "$stopped" ]] && exit 75
+  if ((differences == 2)); then
+    echo "supervise: weights have differed between ranks twice: take the machine out that the errors name" >&2
+    exit 4
+  fi
   if [[ "$after" != "$before" ]]; then failures=0 wait_now=$pause; fi
   failures=$((failures + 1))
   if ((failures >= limit)); then

@@ -38,8 +38,11 @@ if [[ "$quick" != --quick ]]; then
   for test in "${tests[@]}"; do "build-debug/$test" --gtest_brief=1; done
 
   step "thread sanitizer"
-  scripts/build.sh cpu-tsan core_test data_test train_test
+  scripts/build.sh cpu-tsan core_test data_test dist_test train_test
   build-tsan/core_test --gtest_brief=1 --gtest_filter='ParallelTest*'
   build-tsan/data_test --gtest_brief=1 --gtest_filter='Loader*:DatasetTest.ThreadsAndFormats*'
+  build-tsan/dist_test --gtest_brief=1
   build-tsan/train_test --gtest_brief=1 --gtest_filter='CheckpointWriter*:*Exactness*:Trainer*'
+  build-tsan/train_test --gtest_brief=1 \
+    --gtest_filter='RanksTest.TheScheduleOfGpus*:RanksTest.ADiskThatIsFull*:RanksTest.ResumedOn*:RanksTest.AMoment*'
 fi

@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/text.h"
+#include "train/fit.h"
 #include "train/step.h"
 
 namespace xlstm {
@@ -29,13 +30,13 @@ TokenBatch random_batch(const TrainConfig& cfg, Ranks ranks) {
 
 namespace {
 
-// Everything that a rank needs for steps of one config.
+// Everything that a rank needs for steps of one config. Nothing is saved here.
 class Stepper {
  public:
   Stepper(const TrainConfig& cfg, const Machine& machine, Communicator* ranks)
       : cfg_(cfg),
         here_(ranks ? Ranks{ranks->rank(), ranks->size()} : Ranks{}),
-        arenas_(measure_training(cfg_, machine.device(), machine.gpu(), here_), machine.gpu()),
+        arenas_(measure_training(cfg_, machine.device(), machine.gpu(), here_), machine.gpu(), /*pin=*/false),
         ctx_(machine.context(arenas_.scratch)),
         state_(arenas_, cfg_, here_),
         step_(ctx_, state_, cfg_, ranks),
@@ -77,6 +78,27 @@ TrainConfig alone(TrainConfig cfg, int ranks) {
   return cfg;
 }
 
+TrainConfig with(TrainConfig cfg, Reduction r) {
+  cfg.parallel.reduction = r;
+  return cfg;
+}
+
+// Of a rank, at once: its part of both reductions, and on rank 0 the work of one rank alone.
+std::vector<ArenaSize> sizes_of_rounds(const TrainConfig& cfg, const Machine& machine, Ranks here) {
+  const auto measure = [&](const TrainConfig& c, Ranks r) {
+    return measure_training(c, machine.device(), machine.gpu(), r);
+  };
+  std::vector<ArenaSize> sizes = measure(with(cfg, Reduction::exact), here);
+  const auto add = [&](std::vector<ArenaSize> more, bool of_rank_0) {
+    more.resize(TrainArenas::kCount);  // the rest is there once, for all
+    for (ArenaSize& size : more) size.of_rank_0 = of_rank_0;
+    sizes.insert(sizes.end(), more.begin(), more.end());
+  };
+  add(measure(with(cfg, Reduction::fast), here), /*of_rank_0=*/false);
+  if (here.rank == 0) add(measure(alone(cfg, here.size), {}), /*of_rank_0=*/true);
+  return sizes;
+}
+
 // Every round has one step of each, so that what else the machine does falls on all alike; who begins changes.
 class Rounds {
  public:
@@ -85,14 +107,14 @@ class Rounds {
         moves_(on_device),
         exact_(with(cfg, Reduction::exact), machine, &on_device),
         fast_(with(cfg, Reduction::fast), machine, &on_device),
-        single_(alone(cfg, ranks.size()), machine, nullptr) {}
+        single_(ranks.first() ? std::make_unique<Stepper>(alone(cfg, ranks.size()), machine, nullptr) : nullptr) {}
 
   void run(bool counts, bool fast_first) {
     if (fast_first) shared(fast_, fast, counts);
     shared(exact_, exact, counts);
     if (!fast_first) shared(fast_, fast, counts);
     ranks_.barrier("bench");
-    if (const double seconds = ranks_.first() ? single_.seconds() : 0; counts) lone.push_back(seconds);
+    if (const double seconds = single_ ? single_->seconds() : 0; counts) lone.push_back(seconds);
   }
 
   struct Times {
@@ -118,11 +140,6 @@ class Rounds {
   }
 
  private:
-  static TrainConfig with(TrainConfig cfg, Reduction r) {
-    cfg.parallel.reduction = r;
-    return cfg;
-  }
-
   void shared(Stepper& stepper, Times& to, bool counts) {
     ranks_.barrier("bench");
     const i64 before = moves_.sent_bytes();
@@ -132,7 +149,8 @@ class Rounds {
   }
 
   Communicator &ranks_, &moves_;
-  Stepper exact_, fast_, single_;
+  Stepper exact_, fast_;
+  std::unique_ptr<Stepper> single_;  // rank 0's
 };
 
 Json row(const TrainConfig& cfg, const Rounds& rounds, Reduction reduction) {
@@ -149,7 +167,15 @@ Json row(const TrainConfig& cfg, const Rounds& rounds, Reduction reduction) {
 
 }  // namespace
 
-BenchResult bench_ranks(const TrainConfig& cfg, i64 steps, i64 warmup, const Machine& machine, Communicator& ranks) {
+BenchResult bench_ranks(const TrainConfig& asked, i64 steps, i64 warmup, const Machine& machine, Communicator& ranks) {
+  TrainConfig cfg = asked;
+  cfg.eval.prompts.clear();  // nothing is drawn
+  ranks.together("plan", [&] {
+    expect_fit("this benchmark (a run with each reduction, and rank 0's part alone)",
+               sizes_of_rounds(cfg, machine, {ranks.rank(), ranks.size()}),
+               AvailableMemory::of(machine, ranks.on_this_host()),
+               [] { return "a smaller train.micro_batch_size or another train.recompute needs less"; });
+  });
   const std::unique_ptr<Communicator> on_device = machine.gpu() ? ranks.on_device(*machine.gpu()) : nullptr;
   Rounds rounds(cfg, machine, ranks, on_device ? *on_device : ranks);
   for (i64 i = 0; i < warmup + steps; ++i) rounds.run(/*counts=*/i >= warmup, /*fast_first=*/i % 2 != 0);

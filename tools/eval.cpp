@@ -87,6 +87,7 @@ std::vector<Result> run_eval(const Options& o, Communicator& ranks) {
   if (ranks.size() > 1) agree(ranks, facts_of_program());
   set_threads(threads_of_rank(ranks, o.threads));
   std::unique_ptr<LoadedModel> model;
+  ranks.configure({});  // a large one takes its time, and has the config
   ranks.together("model",
                  [&] { model = std::make_unique<LoadedModel>(o.checkpoint, std::nullopt, ranks.local_rank()); });
   if (ranks.size() > 1) agree(ranks, facts_of(model->machine()));

@@ -31,6 +31,7 @@ namespace {
 
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 internal error, 2 wrong input, 3 stopped by the training guard,\n"
+    "4 weights that differ between ranks (a machine is not to be trusted),\n"
     "75 stopped after saving (run the same command again to go on), 130 or 143 ended by ^C or SIGTERM.\n"
     "Example:\n  xlstm train --config configs/quickstart.yaml --set data.train=data/mine";
 

@@ -143,12 +143,12 @@ void print_plan(const Options& o) {
       memory_table(memory, o);
   if (t.device == Device::cuda)
     text += fmt::format("  {:<24}{:>12}\n", "of which on the GPU", human_bytes(total_bytes(sizes, Device::cuda)));
-  const i64 host_bytes = o.on_a_host() * total_bytes(sizes, Device::cpu);
+  const i64 of_host = host_bytes(sizes, o.on_a_host());
   if (o.ranks > 1)
     text += fmt::format("  {:<24}{:>12}\n", fmt::format("of a host, {}", counted(o.on_a_host(), "rank")),
-                        human_bytes(host_bytes)) +
+                        human_bytes(of_host)) +
             exchange_row(exchanged);
-  const bool too_large = (t.memory.host > 0 && host_bytes > t.memory.host) ||
+  const bool too_large = (t.memory.host > 0 && of_host > t.memory.host) ||
                          (t.memory.device > 0 && total_bytes(sizes, Device::cuda) > t.memory.device);
   if (too_large)
     text += fmt::format("  more than there is: {} of memory, {} on a GPU are available\n", human_bytes(t.memory.host),
@@ -170,7 +170,7 @@ void print_plan(const Options& o) {
                {{"parameters", parameters},
                 {"ranks", o.ranks},
                 {"total_bytes", total_bytes(sizes)},
-                {"host_bytes", host_bytes},
+                {"host_bytes", of_host},
                 {"sent_bytes", exchanged.total()},
                 {"sent_bytes_of_gradients", exchanged.gradients},
                 {"sent_bytes_of_weights", exchanged.weights},

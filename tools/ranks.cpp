@@ -28,7 +28,7 @@ int code_of(const char* command, const std::function<void(Communicator&)>& work,
   } catch (const SharedError& e) {
     return told(2, e.what());
   } catch (const SharedFault& e) {
-    return told(1, e.what());
+    return told(4, e.what());
   } catch (const std::exception& e) {
     ranks.abort(one_line(e.what()));
   }

@@ -66,7 +66,7 @@ class Communicator {
 
   // For that one: it tells what it begins, and is asked now and then about the oldest that is not done.
   struct DeviceWait {
-    std::string error{};  // not empty: the job ends
+    std::string error{};  // not empty: the job ends; with the step and the collective
     const char* what = nullptr;
     i64 part = 0, number = 0;
   };

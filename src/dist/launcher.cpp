@@ -39,9 +39,9 @@ UserError strangers(const std::string& several) {
 }
 
 // Until all processes know of each other nobody watches: the library itself waits for ever for one that does not come.
-constexpr double kStartSeconds = 600;  // parallel.timeout is not known yet
-constexpr std::string_view kNotStarted =
-    "error: not all processes of this run have started: one of them, or its host, hangs; the job ends\n";
+// As long as SLURM's PMIx lets hosts come one after the other (PMIxTimeout).
+constexpr double kStartSeconds = 300;  // parallel.timeout is not known yet
+constexpr const char* kNotStarted = "not all processes of this run have started";
 #endif
 
 }  // namespace
@@ -58,7 +58,7 @@ std::unique_ptr<Communicator> make_communicator() {
 #ifdef XLSTM_MPI
   if (plain_srun()) throw strangers(several);
   auto ranks = [] {
-    const LibraryLimit limit(kStartSeconds, kNotStarted);
+    const LibraryLimit limit(kStartSeconds, kNotStarted, "one on another host, or that host, hangs");
     return make_mpi_communicator();
   }();
   if (ranks->size() == 1) {

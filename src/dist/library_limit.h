@@ -1,36 +1,29 @@
 #pragma once
 // A limit for calls of a library that waits for other processes while nobody watches: at the start, until all know of
 // each other, and at the end, when the watchdog is gone. Behind it the process says why and ends (exit code 1).
-#include <signal.h>
-#include <unistd.h>
+#include <semaphore.h>
 
-#include <string_view>
+#include <atomic>
+#include <string>
+#include <thread>
 
 namespace xlstm {
 
 class LibraryLimit {
  public:
-  // `line`: static, with its line end. One at a time.
-  LibraryLimit(double seconds, std::string_view line) {
-    why() = line;
-    signal(SIGALRM, [](int) {
-      static_cast<void>(!write(STDERR_FILENO, why().data(), why().size()));
-      _exit(1);
-    });
-    alarm(seconds < 1 ? 1 : static_cast<unsigned>(seconds));
-  }
-  ~LibraryLimit() {
-    alarm(0);
-    signal(SIGALRM, SIG_DFL);
-  }
+  // `why`: what goes before the ranks of this host that can be seen to hang (dist/siblings.h), or before `otherwise`
+  // where none can. One limit at a time. SIGALRM is its end.
+  LibraryLimit(double seconds, std::string why, std::string otherwise);
+  ~LibraryLimit();
   LibraryLimit(const LibraryLimit&) = delete;
   LibraryLimit& operator=(const LibraryLimit&) = delete;
 
  private:
-  static std::string_view& why() {
-    static std::string_view line;
-    return line;
-  }
+  void watch();
+
+  std::string why_, otherwise_;
+  std::atomic<bool> over_ = false;
+  std::thread thread_;
 };
 
 }  // namespace xlstm

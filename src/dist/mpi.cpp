@@ -93,9 +93,8 @@ class MpiRanks final : public Communicator {
       MPI_Cancel(&line.in);
       MPI_Wait(&line.in, MPI_STATUS_IGNORE);
     }
-    const LibraryLimit limit(
-        watchdog_->limit(),
-        "error: all work is done, but another rank of this run, or its host, hangs; the job ends\n");
+    const LibraryLimit limit(watchdog_->limit(), "all work is done, but not all ranks of this run end",
+                             "one, or its host, hangs");
     MPI_Finalize();
   }
   MpiRanks(const MpiRanks&) = delete;
@@ -313,7 +312,7 @@ class MpiRanks final : public Communicator {
   void look_at_device(double now) {
     if (!ask_device_) return;
     const DeviceWait w = ask_device_();
-    if (!w.error.empty()) abort(fmt::format("step {}: {} on the GPU; the job ends", watchdog_->mine.step, w.error));
+    if (!w.error.empty()) abort(w.error + "; the job ends");
     if (!w.what) return watchdog_->stops_waiting(kDevice);
     if (w.number == device_number_) return;
     device_number_ = w.number;

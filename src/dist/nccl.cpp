@@ -3,12 +3,15 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <deque>
 #include <exception>
 #include <mutex>
 
 #include "core/log.h"
+#include "dist/watchdog.h"
 
 namespace xlstm {
 
@@ -60,13 +63,24 @@ class NcclRanks final : public Communicator {
     return mark;
   }
 
-  void finish(Context&, i64 number) override { calls_->compute_after(number); }
+  void finish(Context&, i64 number) override {
+    try {
+      calls_->compute_after(number);
+    } catch (const GpuError& e) {
+      const std::lock_guard lock(mutex_);
+      const auto it = std::find_if(under_way_.begin(), under_way_.end(), [&](auto& u) { return u.mark == number; });
+      throw GpuError(failed(it == under_way_.end() ? UnderWay{} : *it, e.what()));
+    }
+  }
 
   void gather_bytes(const char* what, const void* mine, void* all, i64 bytes, Channel channel) override {
     host_.gather_bytes(what, mine, all, bytes, channel);
   }
   void configure(const Options& options) override { host_.configure(options); }
-  void at_step(i64 step) override { host_.at_step(step); }
+  void at_step(i64 step) override {
+    step_ = step;
+    host_.at_step(step);
+  }
   void made_progress() override { host_.made_progress(); }
   std::unique_ptr<Communicator> on_device(Gpu&) override { return nullptr; }
   void begins(const char* what, i64 part) override { host_.begins(what, part); }
@@ -86,6 +100,17 @@ class NcclRanks final : public Communicator {
       const std::lock_guard lock(mutex_);
       now_ = {.what = what, .part = part, .number = -++calls_made_};
     }
+    try {
+      settle(work);
+      if (then) then();
+    } catch (const GpuError& e) {
+      throw GpuError(failed({.what = what, .part = part}, e.what()));
+    }
+    const std::lock_guard lock(mutex_);
+    now_ = {};
+  }
+
+  void settle(const std::function<void()>& work) {
     work();
     const Timer timer;
     while (!calls_->settled())
@@ -93,9 +118,18 @@ class NcclRanks final : public Communicator {
         sched_yield();
       else
         usleep(kNap);
-    if (then) then();
-    const std::lock_guard lock(mutex_);
-    now_ = {};
+  }
+
+  struct UnderWay {
+    i64 mark = 0;
+    const char* what = nullptr;
+    i64 part = 0;
+  };
+
+  // The rank and its host stand before it where it is told (Communicator::abort).
+  std::string failed(const UnderWay& u, const std::string& why) const {
+    const std::string name = u.what ? fmt::format("'{}' failed", collective_name(u.what, u.part)) : "something failed";
+    return fmt::format("step {}: {} on the GPU: {}", step_.load(), name, why);
   }
 
   void start(const Collective& c) {
@@ -147,23 +181,19 @@ class NcclRanks final : public Communicator {
   DeviceWait look() {
     const std::lock_guard lock(mutex_);
     if (now_.what) return now_;
-    if (const std::string error = calls_->async_error(); !error.empty()) return {.error = "NCCL: " + error};
-    while (!under_way_.empty() && calls_->reached(under_way_.front().mark)) under_way_.pop_front();
-    if (under_way_.empty()) return {};
-    const UnderWay& oldest = under_way_.front();
+    const std::string error = calls_->async_error();
+    while (error.empty() && !under_way_.empty() && calls_->reached(under_way_.front().mark)) under_way_.pop_front();
+    const UnderWay oldest = under_way_.empty() ? UnderWay{} : under_way_.front();
+    if (!error.empty()) return {.error = failed(oldest, "NCCL: " + error)};
     return {.what = oldest.what, .part = oldest.part, .number = oldest.mark};
   }
 
-  struct UnderWay {
-    i64 mark;
-    const char* what;
-    i64 part;
-  };
   Communicator& host_;
   std::unique_ptr<NcclCalls> calls_;
   std::mutex mutex_;  // for what the watchdog's thread looks at
   std::deque<UnderWay> under_way_;
   DeviceWait now_;  // the call that is not settled
+  std::atomic<i64> step_ = 0;
   i64 calls_made_ = 0, sent_ = 0;
 };
 

@@ -9,17 +9,17 @@ namespace xlstm {
 
 namespace {
 
-std::string named(const char* what, i64 part) {
-  return part > 0 ? fmt::format("{} {}", what, part) : std::string(what);
-}
-
 auto place_of(const Beat& b) { return std::tuple(b.begun, b.saving, b.step, b.progress); }
 
 }  // namespace
 
+std::string collective_name(const char* what, i64 part) {
+  return part > 0 ? fmt::format("{} {}", what, part) : std::string(what);
+}
+
 void Beat::name(const char* collective, i64 part) {
   what = {};
-  const std::string text = named(collective, part);
+  const std::string text = collective_name(collective, part);
   std::copy_n(text.begin(), std::min(text.size(), what.size() - 1), what.begin());
 }
 
@@ -30,7 +30,7 @@ Watchdog::Watchdog(int rank, std::vector<std::string> hosts, double now)
       told_at_(now) {}
 
 void Watchdog::waits(std::size_t channel, const char* what, i64 part, i64 number, double now) {
-  waiting_[channel] = {.now = true, .what = named(what, part), .since = now, .number = number};
+  waiting_[channel] = {.now = true, .what = collective_name(what, part), .since = now, .number = number};
 }
 
 void Watchdog::stops_waiting(std::size_t channel) { waiting_[channel].now = false; }
@@ -44,6 +44,7 @@ void Watchdog::heard(int rank, const Beat& beat, double now) {
   if (place_of(beat) != place_of(h.beat)) h.moved = now;
   h.beat = beat;
   h.at = now;
+  h.ever = true;
 }
 
 // The lowest number of collectives begun; among those, who has been silent for longest.
@@ -53,6 +54,7 @@ Watchdog::Behind Watchdog::furthest_behind(double now) const {
     const bool me = static_cast<int>(r) == rank_;
     const Heard& h = heard_[r];
     const Behind b{.rank = static_cast<int>(r),
+                   .heard = me || h.ever,
                    .silent = me ? 0 : now - h.at,
                    .unmoved = me ? 0 : now - h.moved,
                    .beat = me ? mine : h.beat};
@@ -68,7 +70,11 @@ Watchdog::Behind Watchdog::furthest_behind(double now) const {
 Watchdog::Behind Watchdog::suspect(double now) const {
   if (rank_ == 0) return furthest_behind(now);
   if (now - told_at_ > silence())
-    return {.rank = 0, .silent = now - told_at_, .unmoved = now - told_at_, .beat = heard_[0].beat};
+    return {.rank = 0,
+            .heard = heard_[0].ever,
+            .silent = now - told_at_,
+            .unmoved = now - told_at_,
+            .beat = heard_[0].beat};
   return told_;
 }
 
@@ -78,8 +84,9 @@ std::string Watchdog::blame(const Waiting& w, const Behind& b, double now) const
       fmt::format("step {}: {} has waited {:.0f} s in '{}'", mine.step, who(rank_), now - w.since, w.what);
   if (b.rank == rank_) return text + ", and no rank is behind the others: nothing moves between them; the job ends";
   const char* how = b.silent > silence() ? "is dead, stopped or cut off" : "hangs";
-  text += fmt::format(" for {}, which {}: it was last heard of {:.0f} s ago, at step {}", who(b.rank), how, b.silent,
-                      b.beat.step);
+  text += fmt::format(" for {}, which {}: ", who(b.rank), how);
+  text += b.heard ? fmt::format("it was last heard of {:.0f} s ago, at step {}", b.silent, b.beat.step)
+                  : "nothing has been heard of it since the start";
   if (b.beat.what[0] != 0) text += fmt::format(", having begun '{}'", b.beat.what.data());
   return text + "; the job ends, and goes on from the last checkpoint when it is started again";
 }

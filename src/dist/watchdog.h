@@ -11,6 +11,9 @@
 
 namespace xlstm {
 
+// "gradients 3", "losses": as lines of log name it.
+std::string collective_name(const char* what, i64 part);
+
 // Where a rank is. Sent as it lies in memory.
 struct Beat {
   i64 step = 0;
@@ -27,6 +30,7 @@ class Watchdog {
   // `hosts`: the names of all ranks' hosts. A rank that waits longer than its limit speaks: rank 0, who knows most, a
   // little before the others.
   Watchdog(int rank, std::vector<std::string> hosts, double now);
+  static constexpr double kStart = 120;  // seconds, before a config is known: nothing takes long until then
   void set_timeout(double seconds) { timeout_ = seconds; }
   double limit() const { return (rank_ == 0 ? 0.7 : 0.8) * timeout_; }
   double silence() const {
@@ -44,6 +48,7 @@ class Watchdog {
   void heard(int rank, const Beat& beat, double now);
   struct Behind {
     int rank = -1;
+    bool heard = false;  // of it, ever
     double silent = 0;   // seconds since its last beat
     double unmoved = 0;  // seconds since that last one told something new
     Beat beat;
@@ -64,13 +69,14 @@ class Watchdog {
   struct Heard {
     Beat beat;
     double at = 0, moved = 0;
+    bool ever = false;
   };
   Behind suspect(double now) const;
   std::string blame(const Waiting& w, const Behind& b, double now) const;
 
   int rank_;
   std::vector<std::string> hosts_;
-  double timeout_ = 600;
+  double timeout_ = kStart;
   std::array<Waiting, 3> waiting_;
   std::vector<Heard> heard_;
   Behind told_;

@@ -7,8 +7,7 @@
 namespace xlstm {
 
 bool fits(const std::vector<ArenaSize>& sizes, const AvailableMemory& available) {
-  return available.sharing * total_bytes(sizes, Device::cpu) <= available.host &&
-         total_bytes(sizes, Device::cuda) <= available.device;
+  return host_bytes(sizes, available.sharing) <= available.host && total_bytes(sizes, Device::cuda) <= available.device;
 }
 
 namespace {
@@ -73,20 +72,26 @@ AvailableMemory AvailableMemory::of(const Machine& machine, int sharing) {
           .sharing = sharing};
 }
 
+void expect_fit(const std::string& what, const std::vector<ArenaSize>& sizes, const AvailableMemory& available,
+                const std::function<std::string()>& advice) {
+  const auto refuse = [&](const std::string& where, i64 needed, i64 there) {
+    if (needed > there)
+      throw user_error("{} needs {} of {} and {} are available; {}", what, human_bytes(needed), where,
+                       human_bytes(there), advice());
+  };
+  const i64 all = host_bytes(sizes, available.sharing), more = total_bytes(sizes, Device::cpu);
+  refuse(available.sharing == 1 ? "memory"
+                                : fmt::format("memory ({} for the largest of {} ranks on this host)", human_bytes(more),
+                                              available.sharing),
+         all, available.host);
+  refuse("GPU memory", total_bytes(sizes, Device::cuda), available.device);
+}
+
 std::vector<ArenaSize> plan_within(const TrainConfig& cfg, Device device, const AvailableMemory& available, Gpu* gpu,
                                    Ranks ranks) {
   std::vector<ArenaSize> sizes = measure_training(cfg, device, gpu, ranks);
-  const auto refuse = [&](const std::string& where, i64 needed, i64 there) {
-    if (needed > there)
-      throw user_error("this run needs {} of {} and {} are available; {} ('xlstm plan' shows the bill)",
-                       human_bytes(needed), where, human_bytes(there), advice(cfg, device, gpu, ranks, available));
-  };
-  const i64 host = total_bytes(sizes, Device::cpu);
-  refuse(available.sharing == 1
-             ? "memory"
-             : fmt::format("memory ({} for each of {} ranks on this host)", human_bytes(host), available.sharing),
-         available.sharing * host, available.host);
-  refuse("GPU memory", total_bytes(sizes, Device::cuda), available.device);
+  expect_fit("this run", sizes, available,
+             [&] { return advice(cfg, device, gpu, ranks, available) + " ('xlstm plan' shows the bill)"; });
   return sizes;
 }
 

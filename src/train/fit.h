@@ -1,5 +1,6 @@
 #pragma once
 // Whether a run fits into the memory that there is, and what would.
+#include <functional>
 #include <optional>
 
 #include "train/machine.h"
@@ -12,6 +13,10 @@ struct AvailableMemory {
   int sharing = 1;  // ranks that take of the host's, this one included; a GPU is one rank's
   static AvailableMemory of(const Machine& machine, int sharing = 1);
 };
+
+// UserError where these do not fit: `what` needs more than there is, and what would mend that.
+void expect_fit(const std::string& what, const std::vector<ArenaSize>& sizes, const AvailableMemory& available,
+                const std::function<std::string()>& advice);
 
 // The plan of a run, for one of its ranks. Ranks need the same, to one block of their share of the moments. UserError
 // if it does not fit, with the settings nearest to it that do: the largest micro-batch, and the cheapest recompute

@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "core/text.h"
+#include "dist/nccl.h"
 #include "model/init.h"
 #include "train/checkpoint_writer.h"
 #include "train/machine.h"
@@ -15,12 +16,14 @@ namespace xlstm {
 
 namespace {
 
-// Checkpoints are written from a copy, so that training waits only for the copy.
+// Checkpoints are written from a copy, so that training waits only for the copy. What a rank writes is its pieces; but
+// what it reads comes to a device by way of the same memory (train/load_state), and without shares that is everything.
 void plan_snapshot(Arena& arena, const TrainState& state) {
-  const bool alone = state.shards.ranks().size == 1;
+  const bool reads_all = !state.sharded && state.all_gradients.device != Device::cpu;
+  const bool all = state.shards.ranks().size == 1 || reads_all;
   const i64 bytes = snapshot_bytes({.params = state.named_params(),
                                     .optimizer = state.named_moments(),
-                                    .pieces = alone ? std::vector<TensorPiece>{} : state.pieces()});
+                                    .pieces = all ? std::vector<TensorPiece>{} : state.pieces()});
   arena.alloc("snapshot", DType::i32, 1, (bytes + 3) / 4);
 }
 
@@ -41,12 +44,12 @@ TrainArenas::TrainArenas(Device device)
 
 TrainArenas TrainArenas::measuring(Device device) { return TrainArenas(device); }
 
-std::array<Arena*, 11> TrainArenas::all() {
+std::array<Arena*, TrainArenas::kCount> TrainArenas::all() {
   return {&parameters,  &rounded,   &gradients, &slots,  &exchange, &optimizer,
           &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
 
-std::array<const Arena*, 11> TrainArenas::all() const {
+std::array<const Arena*, TrainArenas::kCount> TrainArenas::all() const {
   return {&parameters,  &rounded,   &gradients, &slots,  &exchange, &optimizer,
           &activations, &recompute, &scratch,   &tokens, &snapshot};
 }
@@ -244,8 +247,9 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
   TrainStep(dry, state, cfg).dry_run();
   std::vector<ArenaSize> sizes = arenas.sizes();
   if (!cfg.eval.prompts.empty() && ranks.rank == 0)
-    sizes.push_back({"prompts", sampling_bytes(cfg, state.model, dry), device});
+    sizes.push_back({"prompts", sampling_bytes(cfg, state.model, dry), device, /*of_rank_0=*/ranks.size > 1});
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});
+  if (device == Device::cuda && ranks.size > 1) sizes.push_back({"NCCL, reserved", nccl_bytes(ranks.size), device});
   return sizes;
 }
 
@@ -257,6 +261,13 @@ i64 total_bytes(const std::vector<ArenaSize>& sizes, Device device) {
   i64 total = 0;
   for (const ArenaSize& size : sizes)
     if (size.device == device) total += size.bytes;
+  return total;
+}
+
+i64 host_bytes(const std::vector<ArenaSize>& sizes, int ranks) {
+  i64 total = 0;
+  for (const ArenaSize& size : sizes)
+    if (size.device == Device::cpu) total += (size.of_rank_0 ? 1 : ranks) * size.bytes;
   return total;
 }
 

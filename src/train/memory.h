@@ -18,11 +18,13 @@ struct ArenaSize {
   std::string name;
   i64 bytes = 0;
   Device device = Device::cpu;
+  bool of_rank_0 = false;  // others have none of it
 };
 
 // One set of arenas, measuring or real.
 class TrainArenas {
  public:
+  static constexpr std::size_t kCount = 11;  // sizes of a plan begin with these
   static TrainArenas measuring(Device device);
   // pin: host memory is locked for the GPU that it is copied from
   TrainArenas(const std::vector<ArenaSize>& sizes, Gpu* gpu, bool pin = true);
@@ -34,8 +36,8 @@ class TrainArenas {
 
  private:
   explicit TrainArenas(Device device);
-  std::array<Arena*, 11> all();
-  std::array<const Arena*, 11> all() const;
+  std::array<Arena*, kCount> all();
+  std::array<const Arena*, kCount> all() const;
   std::vector<Buffer> buffers_;
 };
 
@@ -94,10 +96,12 @@ struct TrainState {
 // UserError when the work of an update cannot be shared by so many.
 void check_ranks(const TrainConfig& cfg, int ranks);
 
-// The memory bill of one rank, exact but for eval.prompts, without allocating any of it.
+// The memory bill of one rank, exact but for eval.prompts and NCCL, without allocating any of it.
 // `gpu`: the device itself, if it is there; a plan without it is for an H100.
 std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu = nullptr, Ranks ranks = {});
 i64 total_bytes(const std::vector<ArenaSize>& sizes);
 i64 total_bytes(const std::vector<ArenaSize>& sizes, Device device);
+// Of the memory of a host with so many ranks that need this, one of them the first of the run.
+i64 host_bytes(const std::vector<ArenaSize>& sizes, int ranks);
 
 }  // namespace xlstm

@@ -12,14 +12,6 @@ namespace {
 
 constexpr std::size_t kHexDigits = 32;  // of a checksum
 
-// Where the tensor lies, or by way of the host.
-std::string checksum(Context& ctx, const Tensor& t) {
-  if (t.device == Device::cpu) return xxh3_hex(t.data, static_cast<std::size_t>(t.bytes()));
-  std::vector<std::byte> host(static_cast<std::size_t>(t.bytes()));
-  download(ctx, host.data(), t);
-  return xxh3_hex(host.data(), host.size());
-}
-
 // The part of a parameter that one rank updates.
 struct Span {
   int owner;
@@ -46,6 +38,20 @@ std::string joined(const std::set<int>& who, const Communicator& ranks) {
 }
 
 }  // namespace
+
+std::string checksum(Context& ctx, const Tensor& t, i64 chunk_bytes) {
+  if (t.device == Device::cpu) return xxh3_hex(t.data, static_cast<std::size_t>(t.bytes()));
+  const Tensor row = t.flat();
+  const i64 chunk = chunk_bytes / size_of(t.dtype);
+  std::vector<std::byte> host(static_cast<std::size_t>(std::min(chunk_bytes, t.bytes())));
+  Xxh3 hash;
+  for (i64 at = 0; at < row.cols; at += chunk) {
+    const Tensor part = row.slice_cols(at, std::min(at + chunk, row.cols));
+    download(ctx, host.data(), part);
+    hash.update(host.data(), static_cast<std::size_t>(part.bytes()));
+  }
+  return hash.hex();
+}
 
 std::vector<ReplicaCheck::Owned> ReplicaCheck::owned() const {
   std::vector<Owned> out;

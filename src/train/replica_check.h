@@ -5,10 +5,14 @@
 
 namespace xlstm {
 
-// A fault that all ranks see together: rank 0 alone tells it, the program ends with exit code 1.
+// A fault of a machine that all ranks see together: rank 0 alone tells it, the program ends with exit code 4.
 struct SharedFault : Error {
   using Error::Error;
 };
+
+// Of a dense tensor's bytes, 128 bits, 32 hex digits. One on a device comes to the host so many bytes at a time, which
+// are in no plan.
+std::string checksum(Context& ctx, const Tensor& t, i64 chunk_bytes = i64{16} << 20);
 
 // Between two updates nothing changes a weight. With a shared optimizer, a rank's masters and moments are nowhere else,
 // and what it has rounded of them is gathered by all: so each remembers checksums of its share right behind an update,

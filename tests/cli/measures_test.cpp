@@ -119,6 +119,8 @@ TEST_F(Measures, PlanOfSeveralRanks) {
   EXPECT_NEAR(moments(four), moments(one) / 4, 1e-2 * moments(one));
   EXPECT_EQ(moments(unshared), moments(one));
   EXPECT_NEAR(four["tokens_per_second"].get<double>(), 4 * one["tokens_per_second"].get<double>(), 1);
+  EXPECT_EQ(four["bytes"]["NCCL, reserved"], i64{5} << 29);
+  EXPECT_FALSE(one["bytes"].contains("NCCL, reserved"));
   EXPECT_EQ(four["host_bytes"], 2 * four["bytes"]["checkpoint snapshot"].get<i64>());
   expect_refused({"plan", "--config", "tiny.yaml", "--ranks", "3"}, {"cannot be shared by 3 ranks"});
 }

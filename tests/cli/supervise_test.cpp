@@ -1,4 +1,4 @@
-// scripts/supervise.sh with commands that are shell scripts; with mpirun it is ranks_test.cpp's.
+// scripts/supervise.sh with commands that are shell scripts; with mpirun it is rank_faults_test.cpp's.
 #include <chrono>
 #include <csignal>
 #include <thread>
@@ -35,6 +35,20 @@ TEST_F(Supervision, GivesUp) {
   const Ended ended = start({"--pause", "0", "--limit=3", "./command"})->wait();
   EXPECT_EQ(ended.code, 9);
   EXPECT_THAT(ended.err, HasSubstr("3 failures in a row"));
+}
+
+// However many checkpoints lie between: a bit flips once, a machine that does it again is broken.
+TEST_F(Supervision, ASecondDifferenceOfWeightsIsTheLast) {
+  script("command", R"(
+echo >> starts; n=$(wc -l < starts)
+mkdir -p "runs/a/checkpoints/step_$n"; touch "runs/a/checkpoints/step_$n/manifest.json"
+[ "$n" -eq 2 ] && exit 9
+exit 4
+)");
+  const Ended ended = start({"--pause", "0", "./command"})->wait();
+  EXPECT_EQ(ended.code, 4);
+  EXPECT_THAT(ended.err, HasSubstr("weights have differed between ranks twice"));
+  EXPECT_EQ(read_file(path("starts")).size(), 3u);
 }
 
 TEST_F(Supervision, SeesTheProgressOfARunNamedEitherWay) {

@@ -1,10 +1,14 @@
 // Several ranks in bf16: each has the masters of its share alone, and the rounded weights of all.
 #include <gmock/gmock.h>
 
+#include <numeric>
+
+#include "core/hash.h"
 #include "dist/nccl.h"
 #include "tests/device/device.h"
 #include "tests/support/thread_ranks.h"
 #include "tests/train/run_rig.h"
+#include "train/replica_check.h"
 
 namespace xlstm {
 namespace {
@@ -22,11 +26,13 @@ TrainConfig shared_bf16_run() {
   return cfg;
 }
 
-void train(const fs::path& dir, std::optional<i64> stop_at) {
+void train(const fs::path& dir, std::optional<i64> stop_at, bool shared = true) {
+  TrainConfig cfg = shared_bf16_run();
+  cfg.parallel.shard_optimizer = shared;
   const auto wrong = run_ranks(
       2,
       [&](Communicator& ranks) {
-        Trainer trainer(dir, shared_bf16_run(), {"test"}, &ranks);
+        Trainer trainer(dir, cfg, {"test"}, &ranks);
         EXPECT_LT(trainer.state().own_masters.cols, trainer.state().params.flat_size());
         trainer.run(stop_at);
       },
@@ -35,16 +41,28 @@ void train(const fs::path& dir, std::optional<i64> stop_at) {
 }
 
 TEST(DeviceRanks, SharedMastersHaveTheBitsOfWholeOnes) {
-  TempDir one, two, parts;
+  TempDir one, two, parts, unshared;
   ASSERT_EQ(run_in(one.path(), shared_bf16_run()), RunOutcome::finished);
   train(two.path(), {});
   train(parts.path(), 1);
   ASSERT_EQ(run_in(parts.path(), shared_bf16_run(), 2), RunOutcome::stopped);
   train(parts.path(), {});
-  for (const fs::path& dir : {two.path(), parts.path()}) {
+  train(unshared.path(), 2, /*shared=*/false);
+  train(unshared.path(), {}, /*shared=*/false);
+  for (const fs::path& dir : {two.path(), parts.path(), unshared.path()}) {
     EXPECT_EQ(final_weights(dir), final_weights(one.path()));
     EXPECT_EQ(metric(dir, "loss"), metric(one.path(), "loss"));
     EXPECT_EQ(metric(dir, "grad_norm"), metric(one.path(), "grad_norm"));
+  }
+}
+
+TEST(DeviceRanks, AChecksumThatIsTakenInPiecesIsThatOfTheWhole) {
+  test::TestDevice device;
+  for (const std::size_t n : {1u, 63u, 64u, 65u, 500u}) {
+    std::vector<float> values(n);
+    std::iota(values.begin(), values.end(), 1.0f);
+    EXPECT_EQ(checksum(device.ctx, device.put(values), /*chunk_bytes=*/256), xxh3_hex(values.data(), n * sizeof(float)))
+        << n;
   }
 }
 

@@ -15,6 +15,7 @@ using testing::AllOf;
 using testing::Each;
 using testing::ElementsAreArray;
 using testing::HasSubstr;
+using testing::ThrowsMessage;
 
 constexpr int kRanks = 4;
 const std::vector<i64> kBorders{0, 3, 3, 8, 10};  // one rank has nothing
@@ -160,7 +161,37 @@ TEST(Nccl, ACallThatFailsWhileItGoesOnIsAnErrorOfTheRank) {
     host.gather_texts("NCCL", "");
     host.gather_texts("NCCL", "");
   });
-  EXPECT_EQ(wrong[0], "ncclCommInitRank: remote process exited");
+  EXPECT_EQ(wrong[0], "step 0: 'start of NCCL' failed on the GPU: ncclCommInitRank: remote process exited");
+}
+
+// What the library reports at once, and what it reports later to who asks: the rank and its host come before it where
+// it is told.
+TEST(Nccl, AnErrorNamesStepAndCollective) {
+  FakeWire wire;
+  const auto wrong = run_ranks(2, [&](Communicator& host) {
+    auto calls = std::make_unique<FakeNccl>(wire);
+    FakeNccl& fake = *calls;
+    const auto ranks = make_nccl_communicator(host, std::move(calls));
+    std::vector<float> row = row_of(0);
+    Context ctx;
+    const auto begin = [&](i64 part) {
+      return ranks->begin(
+          ctx, {.kind = Collective::Kind::sum, .what = "sum of gradients", .part = part, .row = tensor(row)});
+    };
+    ranks->at_step(7);
+    ranks->finish(ctx, begin(3));
+    EXPECT_EQ(ask_device(host).error, "");
+    ranks->at_step(8);
+    const i64 number = begin(4);
+    fake.error = "remote process exited";
+    EXPECT_EQ(ask_device(host).error, "step 8: 'sum of gradients 4' failed on the GPU: NCCL: remote process exited");
+    fake.fails = "cudaStreamWaitEvent: unspecified launch failure";
+    EXPECT_THAT([&] { ranks->finish(ctx, number); },
+                ThrowsMessage<GpuError>("step 8: 'sum of gradients 4' failed on the GPU: " + fake.fails));
+    fake.fails = "ncclAllReduce: invalid usage";
+    begin(5);
+  });
+  EXPECT_THAT(wrong, Each("step 8: 'sum of gradients 5' failed on the GPU: ncclAllReduce: invalid usage"));
 }
 
 TEST(Nccl, ABuildWithoutSaysHowToGetIt) {

@@ -56,6 +56,23 @@ TEST_F(WatchdogTest, NamesTheRankThatIsSilent) {
   EXPECT_THAT(*why, HasSubstr("rank 3 (d), which is dead, stopped or cut off"));
 }
 
+// Stopped before its first beat, and before a config says how long to wait.
+TEST(WatchdogAtTheStart, NamesTheRankThatWasNeverHeardOf) {
+  Watchdog first(0, {"a", "b", "c"}, 0), other(1, {"a", "b", "c"}, 0);
+  for (Watchdog* dog : {&first, &other}) dog->waits(0, "the command", 0, 1, 0);
+  for (double t = 0.5; t <= 84; ++t) {
+    first.heard(1, Beat{.begun = 1}, t);
+    ASSERT_FALSE(first.verdict(t, false)) << t;
+  }
+  const auto why = first.verdict(84.5, false);
+  ASSERT_TRUE(why);
+  EXPECT_THAT(*why, AllOf(HasSubstr("for rank 2 (c), which is dead, stopped or cut off"),
+                          HasSubstr("nothing has been heard of it since the start")));
+  const auto of_first = other.verdict(97, false);  // rank 0 has not come either
+  ASSERT_TRUE(of_first);
+  EXPECT_THAT(*of_first, AllOf(HasSubstr("for rank 0 (a)"), HasSubstr("nothing has been heard")));
+}
+
 TEST_F(WatchdogTest, WhoWorksIsWaitedFor) {
   for (double t = 51; t < 400; ++t) {
     for (int r : {1, 3}) dog.heard(r, beat_at(7, 8, "gradients"), t);

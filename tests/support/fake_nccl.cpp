@@ -52,6 +52,7 @@ void FakeNccl::group_end() {
 }
 
 void FakeNccl::all_reduce(const Tensor& row) {
+  expect_well();
   expect_settled();
   for (int r = 0; r < size_; ++r) put(row, r);
   landings_.push_back({row, -1, marks_ + 1});
@@ -72,6 +73,7 @@ i64 FakeNccl::mark() {
 }
 
 void FakeNccl::compute_after(i64 mark) {
+  expect_well();
   while (!landings_.empty() && landings_.front().mark <= mark) {
     land(landings_.front());
     landings_.pop_front();

@@ -39,9 +39,13 @@ class FakeNccl final : public NcclCalls {
   bool reached(i64 mark) override { return mark <= landed_; }
 
   std::string error;                      // what async_error() says
+  std::string fails;                      // what a sum and a wait for a mark throw from then on
   std::function<void()> while_unsettled;  // whenever somebody asks too early
 
  private:
+  void expect_well() const {
+    if (!fails.empty()) throw GpuError(fails);
+  }
   void begin(const std::string& what);  // settled when all ranks have come
   void expect_settled() const { XL_CHECK(begun_.empty(), "called while '{}' is not settled", begun_); }
 

@@ -1,6 +1,7 @@
 // A run that does not fit is refused before it begins, with settings that do.
 #include "train/fit.h"
 
+#include "dist/nccl.h"
 #include "tests/train/loaded_rig.h"
 #include "tests/train/run_rig.h"
 #include "train/samples.h"
@@ -82,7 +83,41 @@ TEST_F(Fit, RanksOfOneHostShareItsMemory) {
     }
   };
   EXPECT_EQ(of_two(2 * bytes), "");
-  EXPECT_THAT(of_two(2 * bytes - 1), AllOf(HasSubstr("for each of 2 ranks on this host"), HasSubstr("would fit")));
+  EXPECT_THAT(of_two(2 * bytes - 1),
+              AllOf(HasSubstr("for the largest of 2 ranks on this host"), HasSubstr("would fit")));
+}
+
+TEST_F(Fit, OneRankOfAHostDrawsFromPrompts) {
+  const auto needed_by_two = [&] { return host_bytes(measure_training(cfg, Device::cpu, nullptr, {0, 2}), 2); };
+  const i64 without = needed_by_two(), alone = needed(Device::cpu);
+  cfg.eval.prompts = {"the state"};
+  const i64 prompts = needed(Device::cpu) - alone;
+  ASSERT_GT(prompts, 0);
+  EXPECT_EQ(needed_by_two(), without + prompts);
+  const AvailableMemory enough{.host = without + prompts, .sharing = 2};
+  plan_within(cfg, Device::cpu, enough, nullptr, {0, 2});
+  const AvailableMemory less{.host = without + prompts - 1, .sharing = 2};
+  EXPECT_THROW(plan_within(cfg, Device::cpu, less, nullptr, {0, 2}), UserError);
+}
+
+TEST_F(Fit, RanksOnGpusLeaveRoomForTheirLibrary) {
+  const auto reserved = [&](Device device, int ranks) {
+    i64 bytes = 0;
+    for (const ArenaSize& size : measure_training(cfg, device, nullptr, {0, ranks}))
+      if (size.name == "NCCL, reserved") bytes += size.bytes;
+    return bytes;
+  };
+  EXPECT_EQ(reserved(Device::cuda, 1), 0);
+  EXPECT_EQ(reserved(Device::cpu, 2), 0);
+  EXPECT_EQ(reserved(Device::cuda, 2), i64{3} << 29);
+  EXPECT_EQ(nccl_bytes(8), i64{9} << 29);
+  EXPECT_EQ(nccl_bytes(1024), nccl_bytes(8));
+  const i64 bytes = total_bytes(measure_training(cfg, Device::cuda, nullptr, {0, 2}), Device::cuda);
+  const auto of_two = [&](i64 there) {
+    plan_within(cfg, Device::cuda, {.host = i64{1} << 40, .device = there}, nullptr, {0, 2});
+  };
+  of_two(bytes);
+  EXPECT_THROW(of_two(bytes - 1), UserError);
 }
 
 TEST_F(Fit, NothingHelpsWhereTheWeightsDoNotFit) {
