@@ -9,6 +9,7 @@
 #include "core/text.h"
 #include "train/html.h"
 #include "train/report_curves.h"
+#include "train/run_directory.h"
 
 namespace xlstm {
 
@@ -96,6 +97,20 @@ std::string arms_table(const Comparison& c) {
              human_count(static_cast<double>(c.tokens)), c.step, human_duration(c.seconds));
 }
 
+std::string validation_note(const std::vector<ReportedRun>& runs, i64 step) {
+  if (step == 0) return "<p class=\"soft\">The runs have no evaluation at the same step.</p>\n";
+  std::set<i64> scored;
+  for (const ReportedRun& run : runs)
+    for (const EvaluationMetrics& e : run.metrics.evaluations)
+      if (e.step == step) scored.insert(e.scored);
+  std::string numbers;
+  for (const i64 tokens : scored) numbers += (numbers.empty() ? "" : ", ") + std::to_string(tokens);
+  return fmt::format("<p class=\"soft\">Validation at step {}, the last that all runs have.{}</p>\n", step,
+                     scored.size() < 2 ? ""
+                                       : " <span class=\"bad\">Not on the same part of the data:</span> on " + numbers +
+                                             " tokens of it.");
+}
+
 std::string runs_table(const std::vector<ReportedRun>& runs) {
   const i64 step = common_evaluation(runs);
   std::vector<std::vector<std::string>> rows{{"run", "steps", "tokens", "training loss", "validation loss",
@@ -113,11 +128,7 @@ std::string runs_table(const std::vector<ReportedRun>& runs) {
                     r == 0 ? "" : signed_number(loss(runs[r]) - loss(runs[0]), 4), number(m.tokens_per_second(), 0),
                     number(m.largest_gate(), 2), std::to_string(m.skipped())});
   }
-  std::string note;
-  if (runs.size() > 1)
-    note = step > 0 ? fmt::format("<p class=\"soft\">Validation at step {}, the last that all runs have.</p>\n", step)
-                    : "<p class=\"soft\">The runs have no evaluation at the same step.</p>\n";
-  return html_table(rows) + note;
+  return html_table(rows) + (runs.size() > 1 ? validation_note(runs, step) : "");
 }
 
 // Keys whose values differ, a column per run; then all of them, folded away.
@@ -133,7 +144,7 @@ std::string settings(const std::vector<ReportedRun>& runs) {
     std::set<std::string> values;
     for (const ReportedRun& run : runs) {
       values.insert(setting(run, key));
-      row.push_back(cell(setting(run, key)));
+      row.push_back(run.settings.contains(key) ? cell(setting(run, key)) : "–");
     }
     if (values.size() > 1 && key != "run.name") different.push_back(row);
     all.push_back(row);
@@ -157,7 +168,8 @@ std::string samples(const std::vector<ReportedRun>& runs) {
 }
 
 std::string environments(const std::vector<ReportedRun>& runs) {
-  std::vector<std::vector<std::string>> rows{{"run", "program", "processor", "threads", "system", "time", "starts"}};
+  std::vector<std::vector<std::string>> rows{
+      {"run", "program", "processor", "threads", "system", "training data", "time", "starts"}};
   for (std::size_t r = 0; r < runs.size(); ++r) {
     const Json& e = runs[r].environment;
     const auto field = [&](const char* key) {
@@ -165,7 +177,8 @@ std::string environments(const std::vector<ReportedRun>& runs) {
       return cell(e[key].is_string() ? e[key].get<std::string>() : e[key].dump());
     };
     rows.push_back({dot(runs[r].color) + cell(runs[r].name), field("program"), field("processor"), field("threads"),
-                    field("system"), field("time"), std::to_string(runs[r].starts)});
+                    field("system"), runs[r].data.training.empty() ? "–" : runs[r].data.training.substr(0, 12),
+                    field("time"), std::to_string(runs[r].starts)});
   }
   return html_table(rows);
 }
@@ -194,12 +207,30 @@ std::string anomalies(const std::vector<ReportedRun>& runs) {
   return text.empty() ? "<p>None.</p>\n" : text;
 }
 
+[[noreturn]] void refuse(const ReportedRun& a, const ReportedRun& b, const std::string& key, const std::string& of_a,
+                         const std::string& of_b) {
+  throw user_error("{} and {} cannot be compared: {} is '{}' and '{}', so their losses are of different things", a.name,
+                   b.name, key, of_a, of_b);
+}
+
+// A folder says which text it was only for runs that have not recorded it.
+void check_validation(const ReportedRun& a, const ReportedRun& b) {
+  const std::string key = "data.validation", path_a = setting(a, key), path_b = setting(b, key);
+  const auto text_a = a.data.evaluation.find("validation"), text_b = b.data.evaluation.find("validation");
+  if (text_a == a.data.evaluation.end() || text_b == b.data.evaluation.end()) {
+    if (path_a != path_b) refuse(a, b, key, path_a, path_b);
+  } else if (text_a->second != text_b->second) {
+    refuse(a, b, key, fmt::format("{} ({:.12})", path_a, text_a->second),
+           fmt::format("{} ({:.12})", path_b, text_b->second));
+  }
+}
+
 void check_comparable(const std::vector<ReportedRun>& runs) {
-  for (const ReportedRun& run : runs)
-    for (const char* key : {"data.validation", "model.vocab_size"})
-      if (setting(run, key) != setting(runs[0], key))
-        throw user_error("{} and {} cannot be compared: {} is '{}' and '{}', so their losses are of different things",
-                         runs[0].name, run.name, key, setting(runs[0], key), setting(run, key));
+  const std::string key = "model.vocab_size";
+  for (const ReportedRun& run : runs) {
+    check_validation(runs[0], run);
+    if (setting(run, key) != setting(runs[0], key)) refuse(runs[0], run, key, setting(runs[0], key), setting(run, key));
+  }
 }
 
 }  // namespace
@@ -224,6 +255,7 @@ ReportedRun ReportedRun::read(const fs::path& folder) {
       if (const std::string name = entry.path().filename().string(); name.starts_with("step_"))
         run.anomalies.push_back(name);
   std::sort(run.anomalies.begin(), run.anomalies.end());
+  run.data = recorded_data(folder);
   run.prompted = read_last_samples(folder / "samples.jsonl");
   return run;
 }

@@ -26,6 +26,21 @@ Points over_evaluations(const RunMetrics& m, double (*value)(double)) {
   return points;
 }
 
+// What tells it from another set of that name: its fingerprint, or where that was not recorded, its folder.
+std::string text_of_set(const ReportedRun& run, const std::string& name) {
+  if (const auto it = run.data.evaluation.find(name); it != run.data.evaluation.end()) return it->second.substr(0, 12);
+  const auto folder = run.settings.find(key_of_evaluation_set(name));
+  return folder == run.settings.end() ? "" : folder->second;
+}
+
+// Nothing, where it was evaluated on other text by that name.
+Series of_set(const ReportedRun& run, const std::string& name, const std::string& text) {
+  Points points;
+  if (const auto it = run.metrics.sets.find(name); it != run.metrics.sets.end() && text_of_set(run, name) == text)
+    for (const SetMetrics& e : it->second) points.emplace_back(static_cast<double>(e.tokens), e.loss);
+  return {points, static_cast<int>(run.color), /*dashed=*/false};
+}
+
 class Curves {
  public:
   explicit Curves(const std::vector<ReportedRun>& runs) : runs_(runs) {}
@@ -52,20 +67,16 @@ class Curves {
       plot.series.push_back(
           {over_steps(runs_[r].metrics, Thin::mean, value), static_cast<int>(runs_[r].color), /*dashed=*/true});
   }
-  // Every set that a run has.
+  // Every set that a run has; of one name, other text apart.
   void of_sets() {
-    std::set<std::string> names;
+    std::map<std::string, std::set<std::string>> texts;
     for (const ReportedRun& run : runs_)
-      for (const auto& [name, unused] : run.metrics.sets) names.insert(name);
-    for (const std::string& name : names) {
-      Plot& plot = add("loss on " + name);
-      for (const ReportedRun& run : runs_) {
-        Points points;
-        if (const auto it = run.metrics.sets.find(name); it != run.metrics.sets.end())
-          for (const SetMetrics& e : it->second) points.emplace_back(static_cast<double>(e.tokens), e.loss);
-        plot.series.push_back({points, static_cast<int>(run.color), /*dashed=*/false});
+      for (const auto& [name, unused] : run.metrics.sets) texts[name].insert(text_of_set(run, name));
+    for (const auto& [name, all] : texts)
+      for (const std::string& text : all) {
+        Plot& plot = add("loss on " + name + (all.size() > 1 ? " (" + text + ")" : ""));
+        for (const ReportedRun& run : runs_) plot.series.push_back(of_set(run, name, text));
       }
-    }
   }
   // Every operator class in which a profiled run has spent time.
   void of_classes() {
