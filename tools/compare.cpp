@@ -69,21 +69,61 @@ void parse_part(const std::string& text, Experiment& e) {
   e.parts = parts;
 }
 
-// A run that is there already, finished or not, has to be of this experiment. `data`: the training data's fingerprint.
-void check_is_this_run(const PlannedRun& run, const std::string& data) {
-  constexpr const char* kRemedy = "name another folder with --out, or delete this run";
+// The same run twice would look like two arms that agree.
+void check_distinct(const std::vector<Arm>& arms, const std::vector<TrainConfig>& configs) {
+  std::map<std::string, std::size_t> seen;
+  for (std::size_t a = 0; a < arms.size(); ++a) {
+    const auto [first, is_new] = seen.emplace(write_config(configs[a]), a);
+    if (is_new) continue;
+    const auto [one, other] = std::mismatch(arms[first->second].assignments.begin(),
+                                            arms[first->second].assignments.end(), arms[a].assignments.begin());
+    const std::size_t equals = one->find('=');
+    throw user_error("--vary {}: {} and {} make the same arm; take out one of them", one->substr(0, equals),
+                     one->substr(equals + 1), other->substr(equals + 1));
+  }
+}
+
+// Whatever would end an arm when its turn comes ends the command now. Returns the bytes that the arm allocates.
+i64 check_arm(const Arm& arm, const TrainConfig& cfg) {
+  try {
+    const Machine machine(cfg.run);
+    return total_bytes(plan_within(cfg, machine.device(), AvailableMemory::of(machine), machine.gpu()));
+  } catch (const UserError& e) {
+    throw user_error("arm {}: {}", arm.name, e.what());
+  }
+}
+
+// Keys that one run may change when it is started again, but not a run that is to stand beside others.
+std::string changed_evaluation(const fs::path& config, const TrainConfig& cfg) {
+  constexpr const char* kKey = "eval.batches";
+  const std::string was = ConfigTree::from_file(config.string()).values[kKey].text;
+  const std::string is = std::to_string(cfg.eval.batches);
+  return was.empty() || was == is ? "" : fmt::format("{} was {}, is {}", kKey, was, is);
+}
+
+// What a run was trained or evaluated on that is not this experiment's: "" for nothing.
+std::string changed_data(const fs::path& folder, const DataIdentity& data) {
+  DataIdentity was = recorded_data(folder);
+  if (const std::vector<fs::path> checkpoints = list_checkpoints(folder); !checkpoints.empty())
+    was.training =
+        CheckpointReader(checkpoints[0]).state().value("fingerprints", Json::object()).value("data", was.training);
+  if (!was.training.empty() && was.training != data.training)
+    return fmt::format("trained on data {:.16}, not {:.16}", was.training, data.training);
+  const std::string before = was.evaluation["validation"], now = data.evaluation.at("validation");
+  return before.empty() || before == now ? "" : fmt::format("evaluated on data {:.16}, not {:.16}", before, now);
+}
+
+// A run that is there already, finished or not, has to be of this experiment.
+void check_is_this_run(const PlannedRun& run, const DataIdentity& data) {
   const fs::path config = run.folder / "config.yaml";
   std::error_code ignored;
   if (!fs::exists(config, ignored)) return;
-  if (const std::string conflict = conflicting_key(read_file(config), write_config(run.cfg)); !conflict.empty())
-    throw user_error("{}: is of another experiment, {}; {}", run.folder.string(), conflict, kRemedy);
-  const std::vector<fs::path> checkpoints = list_checkpoints(run.folder);
-  if (checkpoints.empty()) return;
-  const Json state = CheckpointReader(checkpoints[0]).state();
-  const std::string was = state.value("fingerprints", Json::object()).value("data", "");
-  if (was != data)
-    throw user_error("{}: is of another experiment, trained on data {:.16}, not {:.16}; {}", run.folder.string(), was,
-                     data, kRemedy);
+  std::string conflict = conflicting_key(read_file(config), write_config(run.cfg));
+  if (conflict.empty()) conflict = changed_evaluation(config, run.cfg);
+  if (conflict.empty()) conflict = changed_data(run.folder, data);
+  if (!conflict.empty())
+    throw user_error("{}: is of another experiment, {}; name another folder with --out, or delete this run",
+                     run.folder.string(), conflict);
 }
 
 Experiment plan_experiment(const Options& o) {
@@ -93,18 +133,15 @@ Experiment plan_experiment(const Options& o) {
   parse_part(o.part, e);
   std::vector<TrainConfig> configs;
   for (const Arm& arm : e.arms) configs.push_back(load_arm(o, arm));
+  check_distinct(e.arms, configs);
   if (configs[0].data.validation.empty())
     throw user_error("data.validation: is empty; arms are compared by their validation loss, so name a data set");
   e.out = o.out.empty() ? fs::path("runs") / ("compare_" + configs[0].run.name) : fs::path(o.out);
 
+  const Mixture train = open_training_data(configs[0]);  // of all arms
+  const DataIdentity data = identity_of(train, open_evaluation_sets(configs[0], train));
   set_threads(static_cast<int>(configs[0].run.threads));
-  {
-    const Machine machine(configs[0].run);
-    const AvailableMemory available = AvailableMemory::of(machine);
-    for (const TrainConfig& cfg : configs)
-      e.peak_bytes.push_back(total_bytes(plan_within(cfg, machine.device(), available, machine.gpu())));
-  }
-  const std::string data = open_training_data(configs[0]).fingerprint();
+  for (std::size_t a = 0; a < e.arms.size(); ++a) e.peak_bytes.push_back(check_arm(e.arms[a], configs[a]));
   for (i64 s = 0; s < o.seeds; ++s)
     for (std::size_t a = 0; a < e.arms.size(); ++a) {
       PlannedRun run{.arm = a, .seed = configs[a].run.seed + s, .folder = {}, .cfg = configs[a]};

@@ -57,6 +57,10 @@ TEST_F(CompareTest, RunsOfAnotherExperimentAreNamed) {
   must_run(
       {"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "half", "--validation-fraction", "0.5"});
   expect_refused(compare({"--set", "data.train=half"}), {"another experiment", "trained on data"});
+  expect_refused(compare({"--set", "data.validation=half"}), {"another experiment", "evaluated on data"});
+  expect_refused(compare({"--set", "eval.batches=3"}), {"another experiment", "eval.batches was 2, is 3"});
+  fs::copy(path("data"), path("moved"), fs::copy_options::recursive);
+  must_run(compare({"--set", "data.validation=moved"}));  // the same text
   EXPECT_EQ(read_file(path("cmp/compare.json")), table);
   EXPECT_FALSE(fs::exists(path("cmp/input_gate=exp/seed_2")));
   for (const char* key : {"train.micro_batch_size", "train.batch_size", "eval.batches"})
@@ -154,6 +158,55 @@ TEST_F(CompareTest, BadInput) {
   EXPECT_FALSE(fs::exists(path("cmp")));
   expect_refused({"report", "nothere"}, {"nothere", "no run there"});
   expect_refused({"report", "data"}, {"data", "no run there"});
+}
+
+// What would end the last arm ends the command before the first.
+TEST_F(CompareTest, AllArmsAreCheckedFirst) {
+  const auto vary = [](const std::string& text) {
+    return Arguments{"compare", "--config", "tiny.yaml", "--vary", text, "--out", "cmp"};
+  };
+  expect_refused(vary("model.embedding_dim=32,200000"), {"arm embedding_dim=200000: this run needs", "of memory"});
+  expect_refused(compare({"--set", "data.validation=nothere"}), {"data.validation: nothere: no data set there"});
+  if (run(train("on_gpu", {"--set", "run.device=cuda"})).code != 0) {
+    expect_refused(vary("run.device=cpu,cuda"), {"arm device=cuda: "});
+  }
+  expect_refused(vary("optimizer.lr=1e-3,2e-3,0.001"), {"--vary optimizer.lr: 1e-3 and 0.001 make the same arm"});
+  expect_refused(compare({"--vary", "parallel.reduction_slots=0,2"}), {"--vary parallel.reduction_slots: 0 and 2"});
+  EXPECT_FALSE(fs::exists(path("cmp")));
+}
+
+TEST_F(CompareTest, OverAMixtureAndOverPackedRows) {
+  write("other.jsonl", sample_text(2));
+  must_run({"data", "build", "other.jsonl", "--tokenizer", "tok.model", "--out", "other"});
+  must_run({"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "rows", "--packing", "first_fit",
+            "--context", "24", "--validation-fraction", "0.1"});
+  write("mixed.yaml", "data: {mixture: [{path: data, weight: 3}, {path: other}]}\n");
+  const std::vector<Arguments> cases{{"--set", "@mixed.yaml"},
+                                     {"--set", "data.train=rows", "--set", "data.packing=first_fit"}};
+  for (const Arguments& data : cases) {
+    fs::remove_all(path("cmp"));
+    fs::remove_all(path("alone"));
+    const Ended first = must_run(compare(data));
+    Arguments alone = train("alone", data);
+    alone.insert(alone.end(), {"--set", "model.mixer.input_gate=sigmoid"});
+    must_run(alone);
+    EXPECT_EQ(weights("cmp/input_gate=sigmoid/seed_1"), weights("alone"));
+    const Ended again = must_run(compare(data));
+    EXPECT_THAT(again.err, HasSubstr("finished already"));
+    EXPECT_EQ(again.out, first.out);
+    expect_refused(compare(), {"another experiment"});
+    const std::string page = read_file(path("cmp/report.html"));
+    EXPECT_LT(page.find("<td>model.mixer.input_gate</td>"), page.find("all settings"));
+    EXPECT_GT(page.find(data[1] == "@mixed.yaml" ? "<td>data.mixture.1.path</td>" : "<td>data.packing</td>"),
+              page.find("all settings"));
+    must_run({"report", "cmp/input_gate=exp/seed_1", "alone", "--out", "both.html"});
+  }
+  // The same validation text, packed or not: runs of both stand side by side.
+  must_run(train("plain"));
+  must_run(train("on_rows",
+                 {"--set", "data.train=rows", "--set", "data.packing=first_fit", "--set", "data.validation=rows"}));
+  must_run({"report", "plain", "on_rows", "--out", "packing.html"});
+  EXPECT_THAT(read_file(path("packing.html")), HasSubstr("<td>data.packing</td><td>concat</td><td>first_fit</td>"));
 }
 
 TEST_F(CompareTest, ReportsOfRuns) {
