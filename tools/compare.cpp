@@ -45,7 +45,18 @@ std::string folder_name(std::string text) {
   return text;
 }
 
-// As load_train_config, but a value that --vary has set is not said to be --set's.
+// What is wrong with the config itself, whatever the arm: "" for nothing.
+std::string fault_of_config(const Options& o) {
+  try {
+    load_train_config(o.config, o.set);
+  } catch (const UserError& e) {
+    return e.what();
+  }
+  return "";
+}
+
+// As load_train_config, but a value that --vary has set is not said to be --set's, and what only an arm is wrong in
+// names it.
 TrainConfig load_arm(const Options& o, const Arm& arm) {
   std::vector<std::string> set = o.set;
   set.insert(set.end(), arm.assignments.begin(), arm.assignments.end());
@@ -55,7 +66,8 @@ TrainConfig load_arm(const Options& o, const Arm& arm) {
     const std::string what = e.what();
     for (const std::string& assignment : arm.assignments)
       if (what.starts_with("--set " + assignment)) throw user_error("--vary{}", what.substr(5));
-    throw;
+    if (what == fault_of_config(o)) throw;
+    throw user_error("arm {}: {}", arm.name, what);
   }
 }
 
@@ -205,15 +217,31 @@ struct Outcome {
   fs::path report;
 };
 
+// Of what write_outcome puts on the page: the first arm's run of each seed is what the others of that seed are told
+// apart from.
+std::map<i64, std::size_t> references(const Experiment& e) {
+  std::map<i64, std::size_t> places;
+  std::size_t place = 0;
+  for (const PlannedRun& run : e.runs) {
+    if (!has_metrics(run)) continue;
+    if (run.arm == 0) places[run.seed] = place;
+    ++place;
+  }
+  return places;
+}
+
 Outcome write_outcome(const Options& o, const Experiment& e) {
   std::vector<std::vector<ArmRun>> runs(e.arms.size());
   std::vector<ReportedRun> reported;
+  const std::map<i64, std::size_t> first_arm = references(e);
   for (const PlannedRun& run : e.runs) {
     runs[run.arm].push_back(state_of(run));
     if (!has_metrics(run)) continue;
     reported.push_back(ReportedRun::read(run.folder));
     reported.back().name = fmt::format("{}, seed {}", e.arms[run.arm].name, run.seed);
     reported.back().color = run.arm;
+    if (const auto it = first_arm.find(run.seed); run.arm > 0 && it != first_arm.end())
+      reported.back().reference = it->second;
     if (run.seed == e.runs[0].seed) reported.back().samples = draw_samples(run.folder, o.samples, 80);
   }
   Outcome outcome{.comparison = compare_runs(e.arms, runs, e.peak_bytes), .report = e.out / "report.html"};

@@ -51,7 +51,18 @@ std::optional<Spread> over_seeds(const std::vector<ArmRun>& runs, F&& value) {
   return spread_of(values);
 }
 
-ArmResult result_of(const Arm& arm, const std::vector<ArmRun>& runs, const Comparison& c) {
+// To the first arm's run of the same seed, which has seen the same tokens: what the seeds have in common cancels.
+template <class F>
+std::optional<Spread> over_pairs(const std::vector<ArmRun>& runs, const std::vector<ArmRun>& first, F&& value) {
+  std::vector<double> values;
+  for (const ArmRun& run : runs)
+    for (const ArmRun& of_first : first)
+      if (of_first.seed == run.seed) values.push_back(value(run.metrics) - value(of_first.metrics));
+  return spread_of(values);
+}
+
+ArmResult result_of(const Arm& arm, const std::vector<ArmRun>& runs, const std::vector<ArmRun>& first,
+                    const Comparison& c) {
   ArmResult r{.name = arm.name, .seeds = static_cast<i64>(runs.size())};
   for (const ArmRun& run : runs) {
     r.finished += run.finished;
@@ -61,7 +72,12 @@ ArmResult result_of(const Arm& arm, const std::vector<ArmRun>& runs, const Compa
   const auto at_step = [&](const RunMetrics& m) { return m.validation_at_step(c.step).value_or(kNan); };
   const auto at_seconds = [&](const RunMetrics& m) { return m.validation_at_seconds(c.seconds).value_or(kNan); };
   r.loss = over_seeds(runs, at_step);
-  r.perplexity = over_seeds(runs, [&](const RunMetrics& m) { return std::exp(at_step(m)); });
+  const auto perplexity = [&](const RunMetrics& m) { return std::exp(at_step(m)); };
+  r.perplexity = over_seeds(runs, perplexity);
+  if (&runs != &first) {
+    r.loss_difference = over_pairs(runs, first, at_step);
+    r.perplexity_difference = over_pairs(runs, first, perplexity);
+  }
   r.training_loss = over_seeds(runs, [&](const RunMetrics& m) { return m.training_loss(c.step); });
   r.loss_at_seconds = over_seeds(runs, at_seconds);
   r.perplexity_at_seconds = over_seeds(runs, [&](const RunMetrics& m) { return std::exp(at_seconds(m)); });
@@ -162,7 +178,7 @@ Comparison compare_runs(const std::vector<Arm>& arms, const std::vector<std::vec
       for (const EvaluationMetrics& e : run.metrics.evaluations)
         if (e.step == c.step) c.tokens = e.tokens;
   for (std::size_t a = 0; a < arms.size(); ++a) {
-    c.arms.push_back(result_of(arms[a], runs[a], c));
+    c.arms.push_back(result_of(arms[a], runs[a], runs[0], c));
     c.arms.back().peak_bytes = peak_bytes[a];
   }
   return c;
@@ -177,6 +193,8 @@ Json Comparison::to_json() const {
                     {"diverged", a.diverged},
                     {"loss", json_of(a.loss)},
                     {"perplexity", json_of(a.perplexity)},
+                    {"loss_difference", json_of(a.loss_difference)},
+                    {"perplexity_difference", json_of(a.perplexity_difference)},
                     {"training_loss", json_of(a.training_loss)},
                     {"loss_at_equal_seconds", json_of(a.loss_at_seconds)},
                     {"perplexity_at_equal_seconds", json_of(a.perplexity_at_seconds)},
@@ -188,20 +206,21 @@ Json Comparison::to_json() const {
 }
 
 std::string Comparison::table() const {
-  std::vector<std::vector<std::string>> rows{{"arm", "seeds", "loss", "perplexity", "loss, equal time",
+  std::vector<std::vector<std::string>> rows{{"arm", "seeds", "loss", "Δ loss", "perplexity", "loss, equal time",
                                               "perplexity, equal time", "tokens/s", "memory", "largest gate",
                                               "skipped"}};
   bool unfinished = false;
   for (const ArmResult& a : arms) {
     unfinished = unfinished || a.finished + a.diverged < a.seeds;
     rows.push_back({a.name, std::to_string(a.seeds) + (a.diverged > 0 ? fmt::format(" ({} diverged)", a.diverged) : ""),
-                    text_of(a.loss, 4), text_of(a.perplexity, 2), text_of(a.loss_at_seconds, 4),
-                    text_of(a.perplexity_at_seconds, 2), text_of(a.tokens_per_second, 0), human_bytes(a.peak_bytes),
-                    text_of(a.largest_gate, 2), std::to_string(a.skipped)});
+                    text_of(a.loss, 4), text_of(a.loss_difference, 4), text_of(a.perplexity, 2),
+                    text_of(a.loss_at_seconds, 4), text_of(a.perplexity_at_seconds, 2), text_of(a.tokens_per_second, 0),
+                    human_bytes(a.peak_bytes), text_of(a.largest_gate, 2), std::to_string(a.skipped)});
   }
   std::string text = aligned(rows);
-  text += fmt::format("validation, at {} tokens (step {}), and after {} of training; ± over seeds\n",
-                      human_count(static_cast<double>(tokens)), step, human_duration(seconds));
+  text += fmt::format(
+      "validation, at {} tokens (step {}), and after {} of training; ± over seeds; Δ to the first arm, seed by seed\n",
+      human_count(static_cast<double>(tokens)), step, human_duration(seconds));
   if (unfinished) text += "some runs are not finished: the same command goes on with them\n";
   return text;
 }

@@ -41,6 +41,7 @@ struct ArmResult {
   std::string name;
   i64 seeds = 0, finished = 0, diverged = 0;
   std::optional<Spread> loss, perplexity;                        // validation, at equal tokens
+  std::optional<Spread> loss_difference, perplexity_difference;  // to the first arm, seed by seed; none of itself
   std::optional<Spread> training_loss;                           // at equal tokens
   std::optional<Spread> loss_at_seconds, perplexity_at_seconds;  // validation, at equal seconds
   std::optional<Spread> tokens_per_second, largest_gate;

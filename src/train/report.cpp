@@ -25,9 +25,17 @@ std::string signed_number(double value, int digits) {
   return std::isfinite(value) ? fmt::format("{:+.{}f}", value, digits) : "–";
 }
 
+std::string deviation(const std::optional<Spread>& s, int digits) {
+  return s->deviation ? "<small>± " + number(*s->deviation, digits) + "</small>" : "";
+}
+
 std::string spread(const std::optional<Spread>& s, int digits) {
   if (!s) return "–";
-  return number(s->mean, digits) + (s->deviation ? " ± " + number(*s->deviation, digits) : "");
+  return number(s->mean, digits) + deviation(s, digits);
+}
+
+std::string signed_spread(const std::optional<Spread>& s, int digits) {
+  return s ? signed_number(s->mean, digits) + deviation(s, digits) : "";
 }
 
 double last_validation(const RunMetrics& m) { return m.evaluations.empty() ? NAN : m.evaluations.back().loss; }
@@ -61,6 +69,10 @@ std::string heading(const std::vector<ReportedRun>& runs, const Comparison* arms
     for (std::size_t r = 0; r < runs.size() && r < 3; ++r) text += (r == 0 ? "" : ", ") + cell(runs[r].name);
   if (!arms && runs.size() > 3) text += fmt::format(" and {} more", runs.size() - 3);
   text += "</h1>\n";
+  if (arms)
+    text += fmt::format("<p class=\"soft\">{} each, of {} steps with {} sequences of {} tokens</p>\n",
+                        counted(arms->arms[0].seeds, "run"), setting(runs[0], "train.steps"),
+                        setting(runs[0], "train.batch_size"), setting(runs[0], "train.context_length"));
   if (runs.size() > 1) return text;
   const ReportedRun& run = runs[0];
   const StepMetrics last = run.metrics.steps.empty() ? StepMetrics{} : run.metrics.steps.back();
@@ -73,27 +85,33 @@ std::string heading(const std::vector<ReportedRun>& runs, const Comparison* arms
                             left > 0 ? ", " + human_duration(left) + " left" : "");
 }
 
+std::string seeds_of(const ArmResult& a) {
+  std::string text = std::to_string(a.seeds);
+  if (a.finished + a.diverged < a.seeds) text += fmt::format("<small>{} finished</small>", a.finished);
+  if (a.diverged > 0) text += fmt::format("<small class=\"bad\">{} diverged</small>", a.diverged);
+  return text;
+}
+
 std::string arms_table(const Comparison& c) {
-  std::vector<std::vector<std::string>> rows{{"arm", "loss", "perplexity", "Δ perplexity", "loss at equal time",
-                                              "perplexity at equal time", "tokens/s", "memory", "largest input gate",
-                                              "skipped updates", "seeds"}};
-  for (const ArmResult& a : c.arms) {
-    const bool both = a.perplexity && c.arms[0].perplexity && &a != &c.arms[0];
-    rows.push_back({dot(static_cast<std::size_t>(&a - c.arms.data())) + cell(a.name), spread(a.loss, 4),
-                    spread(a.perplexity, 2),
-                    both ? signed_number(a.perplexity->mean - c.arms[0].perplexity->mean, 2) : "",
-                    spread(a.loss_at_seconds, 4), spread(a.perplexity_at_seconds, 2), spread(a.tokens_per_second, 0),
-                    human_bytes(a.peak_bytes), spread(a.largest_gate, 2), std::to_string(a.skipped),
-                    std::to_string(a.seeds) +
-                        (a.diverged > 0 ? fmt::format(" <span class=\"bad\">{} diverged</span>", a.diverged) : "")});
+  std::vector<std::vector<std::string>> rows{{"arm", "loss", "Δ loss", "perplexity", "Δ perplexity",
+                                              "loss at equal time", "perplexity at equal time", "tokens/s", "memory",
+                                              "largest input gate", "skipped updates", "seeds"}};
+  for (std::size_t i = 0; i < c.arms.size(); ++i) {
+    const ArmResult& a = c.arms[i];
+    rows.push_back({dot(i) + cell(a.name), spread(a.loss, 4), signed_spread(a.loss_difference, 4),
+                    spread(a.perplexity, 2), signed_spread(a.perplexity_difference, 2), spread(a.loss_at_seconds, 4),
+                    spread(a.perplexity_at_seconds, 2), spread(a.tokens_per_second, 0), human_bytes(a.peak_bytes),
+                    spread(a.largest_gate, 2), std::to_string(a.skipped), seeds_of(a)});
   }
   return html_table(rows) +
          fmt::format(
-             "<p class=\"soft\">Validation loss in nats per token; equal tokens: {} (step {}); equal time: {} of "
-             "training, without evaluations and saves, between the evaluations around it. ± is the standard deviation "
-             "over "
-             "the seeds. Every arm sees the same tokens in the same order, seed by seed. Largest input gate: of its "
-             "pre-activation, before the soft cap.</p>\n",
+             "<p class=\"soft\">Every arm sees the same tokens in the same order, seed by seed. Loss: validation, in "
+             "nats "
+             "per token, after {} tokens (step {}); less is better. ± is the standard deviation over the seeds. Δ is "
+             "the "
+             "difference to the first arm with the same seed, mean and ± over the seeds: what an arm is worth, without "
+             "what the seeds have in common. Equal time: after {} of training, without evaluations and saves, between "
+             "the evaluations around it. Largest input gate: of its pre-activation, before the soft cap.</p>\n",
              human_count(static_cast<double>(c.tokens)), c.step, human_duration(c.seconds));
 }
 
@@ -105,10 +123,12 @@ std::string validation_note(const std::vector<ReportedRun>& runs, i64 step) {
       if (e.step == step) scored.insert(e.scored);
   std::string numbers;
   for (const i64 tokens : scored) numbers += (numbers.empty() ? "" : ", ") + std::to_string(tokens);
-  return fmt::format("<p class=\"soft\">Validation at step {}, the last that all runs have.{}</p>\n", step,
-                     scored.size() < 2 ? ""
-                                       : " <span class=\"bad\">Not on the same part of the data:</span> on " + numbers +
-                                             " tokens of it.");
+  const bool by_seed = std::any_of(runs.begin(), runs.end(), [](const ReportedRun& r) { return r.reference > 0; });
+  std::string note = fmt::format("Validation at step {}, the last that all runs have. Δ: to the first run{}.", step,
+                                 by_seed ? " with the same seed" : "");
+  if (scored.size() > 1)
+    note += " <span class=\"bad\">Not on the same part of the data:</span> on " + numbers + " tokens of it.";
+  return "<p class=\"soft\">" + note + "</p>\n";
 }
 
 std::string runs_table(const std::vector<ReportedRun>& runs) {
@@ -125,8 +145,8 @@ std::string runs_table(const std::vector<ReportedRun>& runs) {
     rows.push_back({dot(runs[r].color) + cell(runs[r].name), std::to_string(last.step),
                     human_count(static_cast<double>(last.tokens)), number(m.training_loss(last.step), 4),
                     number(loss(runs[r]), 4), number(std::exp(loss(runs[r])), 2),
-                    r == 0 ? "" : signed_number(loss(runs[r]) - loss(runs[0]), 4), number(m.tokens_per_second(), 0),
-                    number(m.largest_gate(), 2), std::to_string(m.skipped())});
+                    runs[r].reference ? signed_number(loss(runs[r]) - loss(runs[*runs[r].reference]), 4) : "",
+                    number(m.tokens_per_second(), 0), number(m.largest_gate(), 2), std::to_string(m.skipped())});
   }
   return html_table(rows) + (runs.size() > 1 ? validation_note(runs, step) : "");
 }
@@ -153,6 +173,21 @@ std::string settings(const std::vector<ReportedRun>& runs) {
   if (runs.size() > 1)
     text += different.size() > 1 ? html_table(different) : "<p>The runs have the same settings.</p>\n";
   return text + html_folded("all settings", html_table(all));
+}
+
+// A colour is an arm's, whatever the seed.
+std::string legend(const std::vector<ReportedRun>& runs, const Comparison* arms) {
+  std::string items;
+  const auto add = [&](std::size_t color, const std::string& name) {
+    items += "<li>" + dot(color) + cell(name) + "</li>\n";
+  };
+  if (arms)
+    for (std::size_t a = 0; a < arms->arms.size(); ++a) add(a, arms->arms[a].name);
+  else
+    for (const ReportedRun& run : runs) add(run.color, run.name);
+  const char* note =
+      "<p class=\"soft\">Where curves coincide, the first shows on both sides of what lies upon it.</p>\n";
+  return "<ul class=\"legend\">" + items + "</ul>\n" + (runs.size() > 1 && can_plot() ? note : "");
 }
 
 std::string samples(const std::vector<ReportedRun>& runs) {
@@ -267,13 +302,14 @@ std::string report_page(const std::vector<ReportedRun>& runs, const Comparison* 
   if (arms) body += html_section("Result", arms_table(*arms));
   body += html_section(arms ? "Runs" : "Result", runs_table(runs));
   body += html_section(runs.size() > 1 ? "Settings that differ" : "Settings", settings(runs));
-  std::string legend;
-  for (std::size_t r = 0; r < runs.size(); ++r) legend += "<li>" + dot(runs[r].color) + cell(runs[r].name) + "</li>\n";
-  body += html_section("Curves", "<ul class=\"legend\">" + legend + "</ul>\n" + curves_html(runs));
+  body += html_section("Curves", legend(runs, arms) + curves_html(runs));
   body += html_section("Samples", samples(runs));
   body += html_section("Anomalies", anomalies(runs));
   body += html_section("Environment", environments(runs));
-  return html_page(runs.size() == 1 ? runs[0].name : fmt::format("{} runs", runs.size()), body);
+  const std::string title = arms               ? fmt::format("{} arms", arms->arms.size())
+                            : runs.size() == 1 ? runs[0].name
+                                               : fmt::format("{} runs", runs.size());
+  return html_page(title, body);
 }
 
 void write_run_report(const fs::path& run) {

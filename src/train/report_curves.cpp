@@ -1,6 +1,7 @@
 #include "train/report_curves.h"
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "train/html.h"
@@ -41,6 +42,27 @@ Series of_set(const ReportedRun& run, const std::string& name, const std::string
   return {points, static_cast<int>(run.color), /*dashed=*/false};
 }
 
+// Whether two runs have read the same tokens in the same order: their losses then differ by what the models differ in.
+bool same_batches(const ReportedRun& a, const ReportedRun& b) {
+  for (const char* key : {"run.seed", "data.packing", "train.batch_size", "train.context_length"}) {
+    const auto of_a = a.settings.find(key), of_b = b.settings.find(key);
+    if (of_a == a.settings.end() || of_b == b.settings.end() || of_a->second != of_b->second) return false;
+  }
+  return !a.data.training.empty() && a.data.training == b.data.training;
+}
+
+// At the tokens that both have.
+template <class List>
+Points difference(const List& list, const List& reference) {
+  std::map<i64, double> there;
+  for (const auto& entry : reference) there[entry.tokens] = entry.loss;
+  Points points;
+  for (const auto& entry : list)
+    if (const auto it = there.find(entry.tokens); it != there.end())
+      points.emplace_back(static_cast<double>(entry.tokens), entry.loss - it->second);
+  return points;
+}
+
 class Curves {
  public:
   explicit Curves(const std::vector<ReportedRun>& runs) : runs_(runs) {}
@@ -66,6 +88,21 @@ class Curves {
     for (std::size_t r = 0; r < runs_.size(); ++r)
       plot.series.push_back(
           {over_steps(runs_[r].metrics, Thin::mean, value), static_cast<int>(runs_[r].color), /*dashed=*/true});
+  }
+  // Nothing of the runs that have no reference, or in training another order of the data than it.
+  void of_differences() {
+    Plot training{.title = "training loss, difference to the first on the same batches", .x_label = "tokens"};
+    Plot validation{.title = "validation loss, difference to the first", .x_label = "tokens"};
+    for (const ReportedRun& run : runs_) {
+      if (!run.reference) continue;
+      const ReportedRun& first = runs_[*run.reference];
+      const int color = static_cast<int>(run.color);
+      validation.series.push_back({difference(run.metrics.evaluations, first.metrics.evaluations), color});
+      if (same_batches(run, first))
+        training.series.push_back(
+            {thinned(difference(run.metrics.steps, first.metrics.steps), kMostPoints, Thin::mean), color});
+    }
+    plots_.insert(plots_.end(), {training, validation});
   }
   // Every set that a run has; of one name, other text apart.
   void of_sets() {
@@ -107,6 +144,7 @@ std::vector<Plot> plots_of(const std::vector<ReportedRun>& runs) {
   c.of_steps("training loss", [](const StepMetrics& s) { return s.loss; });
   c.of_evaluations("validation loss", [](double loss) { return loss; });
   c.of_evaluations("validation perplexity", [](double loss) { return std::exp(loss); });
+  c.of_differences();
   c.of_sets();
   c.of_steps(
        "gradient norm, largest of each stretch", [](const StepMetrics& s) { return s.grad_norm; }, Thin::largest)

@@ -58,6 +58,7 @@ TEST_F(CompareTest, RunsOfAnotherExperimentAreNamed) {
       {"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "half", "--validation-fraction", "0.5"});
   expect_refused(compare({"--set", "data.train=half"}), {"another experiment", "trained on data"});
   expect_refused(compare({"--set", "data.validation=half"}), {"another experiment", "evaluated on data"});
+  expect_refused({"report", "cmp"}, {"cmp: is a comparison", "cmp/report.html"});
   expect_refused(compare({"--set", "eval.batches=3"}), {"another experiment", "eval.batches was 2, is 3"});
   fs::copy(path("data"), path("moved"), fs::copy_options::recursive);
   must_run(compare({"--set", "data.validation=moved"}));  // the same text
@@ -165,6 +166,9 @@ TEST_F(CompareTest, AllArmsAreCheckedFirst) {
   const auto vary = [](const std::string& text) {
     return Arguments{"compare", "--config", "tiny.yaml", "--vary", text, "--out", "cmp"};
   };
+  expect_refused(vary("model.mixer.num_heads=2,3"), {"arm num_heads=3: ", "does not divide into 3 heads"});
+  write("wrong.yaml", "train: {batch_size: 3, micro_batch_size: 2}\n");
+  expect_refused(compare({"--set", "@wrong.yaml"}), {"error: wrong.yaml:1: train.batch_size"});  // no arm's fault
   expect_refused(vary("model.embedding_dim=32,200000"), {"arm embedding_dim=200000: this run needs", "of memory"});
   expect_refused(compare({"--set", "data.validation=nothere"}), {"data.validation: nothere: no data set there"});
   if (run(train("on_gpu", {"--set", "run.device=cuda"})).code != 0) {
@@ -259,7 +263,7 @@ TEST_F(CompareTest, InABrowserNothingIsFetchedAndNothingOverflows) {
   if (!program_is_there("chromium")) GTEST_SKIP() << "no chromium";
   must_run(compare());
   const std::string page = read_file(path("cmp/report.html"));
-  const int plots = program_is_there("gnuplot") ? 9 : 0;
+  const int plots = program_is_there("gnuplot") ? 11 : 0;
   for (const int width : {1280, 390})
     EXPECT_EQ(looked_at(path(""), page, width),
               fmt::format("width {} plots {} fetched 0 beyond 0 scroll false", width, plots));

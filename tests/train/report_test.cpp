@@ -141,6 +141,26 @@ TEST_F(ReportTest, OtherPartsOfTheValidationSetAreTold) {
   EXPECT_THAT(report_page(two), HasSubstr("Not on the same part of the data:</span> on 7, 96 tokens of it"));
 }
 
+// To the run that is named as reference; in training only where both have read the same batches.
+TEST_F(ReportTest, DifferencesAreToTheReference) {
+  if (!can_plot()) GTEST_SKIP() << "no gnuplot";
+  const std::string training = "<figcaption>training loss, difference",
+                    validation = "<figcaption>validation loss, diff";
+  std::vector<ReportedRun> two = runs();
+  EXPECT_THAT(report_page(two), testing::AllOf(Not(HasSubstr(training)), Not(HasSubstr(validation))));
+  two[1].reference = 0;
+  const std::string page = report_page(two);
+  EXPECT_THAT(page, testing::AllOf(HasSubstr(training), HasSubstr(validation)));
+  expect_balanced(page);
+  const double difference = two[1].metrics.evaluations.back().loss - two[0].metrics.evaluations.back().loss;
+  EXPECT_THAT(page, HasSubstr(fmt::format("<td>{:+.4f}</td>", difference)));
+  two[1].settings["run.seed"] = "2";
+  EXPECT_THAT(report_page(two), testing::AllOf(Not(HasSubstr(training)), HasSubstr(validation)));
+  two[1].settings = two[0].settings;
+  two[1].data.training = "other";
+  EXPECT_THAT(report_page(two), Not(HasSubstr(training)));
+}
+
 // Two sets that happen to have one name are two pictures.
 TEST_F(ReportTest, OtherTextUnderTheNameOfASetIsDrawnApart) {
   if (!can_plot()) GTEST_SKIP() << "no gnuplot";
