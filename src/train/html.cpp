@@ -29,7 +29,7 @@ td small { display: block; color: var(--soft); }
 td:first-child, th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
 tr:last-child td { border-bottom: 0; }
 .scroll + p { margin-top: .6rem; }
-@media (max-width: 600px) { td:first-child { white-space: normal; min-width: 10.5rem; max-width: 45vw; } }
+@media (max-width: 600px) { td:first-child { white-space: normal; min-width: 11.3rem; max-width: 48vw; } }
 .plots { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
 figure { margin: 0; padding: .6rem .7rem; background: var(--card); border: 1px solid var(--rule); border-radius: 8px;
   min-width: 0; }

@@ -133,44 +133,63 @@ std::string validation_note(const std::vector<ReportedRun>& runs, i64 step) {
 
 std::string runs_table(const std::vector<ReportedRun>& runs) {
   const i64 step = common_evaluation(runs);
-  std::vector<std::vector<std::string>> rows{{"run", "steps", "tokens", "training loss", "validation loss",
-                                              "perplexity", "Δ loss", "tokens/s", "largest input gate",
-                                              "skipped updates"}};
+  std::vector<std::vector<std::string>> rows{{"run", "validation loss", "Δ loss", "perplexity", "training loss",
+                                              "tokens/s", "largest input gate", "skipped updates", "steps", "tokens"}};
   const auto loss = [&](const ReportedRun& run) {
     return runs.size() == 1 ? last_validation(run.metrics) : run.metrics.validation_at_step(step).value_or(NAN);
   };
   for (std::size_t r = 0; r < runs.size(); ++r) {
     const RunMetrics& m = runs[r].metrics;
     const StepMetrics last = m.steps.empty() ? StepMetrics{} : m.steps.back();
-    rows.push_back({dot(runs[r].color) + cell(runs[r].name), std::to_string(last.step),
-                    human_count(static_cast<double>(last.tokens)), number(m.training_loss(last.step), 4),
-                    number(loss(runs[r]), 4), number(std::exp(loss(runs[r])), 2),
+    rows.push_back({dot(runs[r].color) + cell(runs[r].name), number(loss(runs[r]), 4),
                     runs[r].reference ? signed_number(loss(runs[r]) - loss(runs[*runs[r].reference]), 4) : "",
-                    number(m.tokens_per_second(), 0), number(m.largest_gate(), 2), std::to_string(m.skipped())});
+                    number(std::exp(loss(runs[r])), 2), number(m.training_loss(last.step), 4),
+                    number(m.tokens_per_second(), 0), number(m.largest_gate(), 2), std::to_string(m.skipped()),
+                    std::to_string(last.step), human_count(static_cast<double>(last.tokens))});
   }
   return html_table(rows) + (runs.size() > 1 ? validation_note(runs, step) : "");
 }
 
-// Keys whose values differ, a column per run; then all of them, folded away.
-std::string settings(const std::vector<ReportedRun>& runs) {
-  std::set<std::string> keys;
+struct SettingsColumn {
+  std::string name;
+  const ReportedRun* run;
+};
+
+// A run each; of a comparison an arm each, whose runs differ in run.seed alone.
+std::vector<SettingsColumn> settings_columns(const std::vector<ReportedRun>& runs, const Comparison* arms) {
+  std::vector<SettingsColumn> columns;
+  std::set<std::size_t> seen;
   for (const ReportedRun& run : runs)
-    for (const auto& [key, value] : run.settings) keys.insert(key);
+    if (!arms)
+      columns.push_back({run.name, &run});
+    else if (seen.insert(run.color).second)
+      columns.push_back({arms->arms[run.color].name, &run});
+  return columns;
+}
+
+// Keys whose values differ; then all of them, folded away.
+std::string settings(const std::vector<ReportedRun>& runs, const Comparison* arms) {
+  const std::vector<SettingsColumn> columns = settings_columns(runs, arms);
+  std::set<std::string> keys;
   std::vector<std::string> head{"key"};
-  for (std::size_t r = 0; r < runs.size(); ++r) head.push_back(dot(runs[r].color) + cell(runs[r].name));
+  for (const SettingsColumn& column : columns) {
+    for (const auto& [key, value] : column.run->settings) keys.insert(key);
+    head.push_back(dot(column.run->color) + cell(column.name));
+  }
+  if (arms) keys.erase("run.seed");
   std::vector<std::vector<std::string>> different{head}, all{head};
   for (const std::string& key : keys) {
     std::vector<std::string> row{cell(key)};
     std::set<std::string> values;
-    for (const ReportedRun& run : runs) {
-      values.insert(setting(run, key));
-      row.push_back(run.settings.contains(key) ? cell(setting(run, key)) : "–");
+    for (const SettingsColumn& column : columns) {
+      values.insert(setting(*column.run, key));
+      row.push_back(setting(*column.run, key).empty() ? "–" : cell(setting(*column.run, key)));
     }
     if (values.size() > 1 && key != "run.name") different.push_back(row);
     all.push_back(row);
   }
   std::string text;
-  if (runs.size() > 1)
+  if (columns.size() > 1)
     text += different.size() > 1 ? html_table(different) : "<p>The runs have the same settings.</p>\n";
   return text + html_folded("all settings", html_table(all));
 }
@@ -301,7 +320,7 @@ std::string report_page(const std::vector<ReportedRun>& runs, const Comparison* 
   std::string body = heading(runs, arms);
   if (arms) body += html_section("Result", arms_table(*arms));
   body += html_section(arms ? "Runs" : "Result", runs_table(runs));
-  body += html_section(runs.size() > 1 ? "Settings that differ" : "Settings", settings(runs));
+  body += html_section(runs.size() > 1 ? "Settings that differ" : "Settings", settings(runs, arms));
   body += html_section("Curves", legend(runs, arms) + curves_html(runs));
   body += html_section("Samples", samples(runs));
   body += html_section("Anomalies", anomalies(runs));

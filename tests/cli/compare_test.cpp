@@ -36,7 +36,9 @@ TEST_F(CompareTest, TrainsOnceAndGoesOn) {
     EXPECT_GT(arm["tokens_per_second"]["mean"].get<double>(), 0);
     EXPECT_LT(arm["largest_input_gate_preactivation"]["mean"].get<double>(), 0);
   }
-  EXPECT_TRUE(fs::exists(path("cmp/report.html")));
+  const std::string page = read_file(path("cmp/report.html"));  // settings by arm, whatever the seeds
+  EXPECT_THAT(page, HasSubstr("<td>model.mixer.input_gate</td><td>exp</td><td>sigmoid</td></tr>"));
+  EXPECT_THAT(page, testing::Not(HasSubstr("<td>run.seed</td>")));
   EXPECT_EQ(read_json(path("cmp/compare.json"))["tokens"], result["tokens"]);
 
   // The same run as `train` would make it; and none of them is run again.
