@@ -244,7 +244,7 @@ Outcome write_outcome(const Options& o, const Experiment& e) {
       reported.back().reference = it->second;
     if (run.seed == e.runs[0].seed) reported.back().samples = draw_samples(run.folder, o.samples, 80);
   }
-  Outcome outcome{.comparison = compare_runs(e.arms, runs, e.peak_bytes), .report = e.out / "report.html"};
+  Outcome outcome{.comparison = compare_runs(e.arms, std::move(runs), e.peak_bytes), .report = e.out / "report.html"};
   write_file_atomically(e.out / "compare.json", outcome.comparison.to_json().dump(2) + "\n");
   if (!reported.empty()) write_file_atomically(outcome.report, report_page(reported, &outcome.comparison));
   return outcome;

@@ -49,16 +49,17 @@ std::string dot(std::size_t number) {
   return fmt::format("<span class=\"dot\" style=\"background:var(--series-{})\"></span>", number % kSeriesColors);
 }
 
-// The last step at which all runs were evaluated, or 0.
+// The last step at which all runs were evaluated that have been at all, or 0.
 i64 common_evaluation(const std::vector<ReportedRun>& runs) {
-  std::set<i64> common;
-  for (std::size_t r = 0; r < runs.size(); ++r) {
+  std::optional<std::set<i64>> common;
+  for (const ReportedRun& run : runs) {
+    if (run.metrics.evaluations.empty()) continue;
     std::set<i64> steps;
-    for (const EvaluationMetrics& e : runs[r].metrics.evaluations)
-      if (r == 0 || common.contains(e.step)) steps.insert(e.step);
+    for (const EvaluationMetrics& e : run.metrics.evaluations)
+      if (!common || common->contains(e.step)) steps.insert(e.step);
     common = std::move(steps);
   }
-  return common.empty() ? 0 : *common.rbegin();
+  return common && !common->empty() ? *common->rbegin() : 0;
 }
 
 std::string heading(const std::vector<ReportedRun>& runs, const Comparison* arms) {
@@ -87,6 +88,7 @@ std::string heading(const std::vector<ReportedRun>& runs, const Comparison* arms
 
 std::string seeds_of(const ArmResult& a) {
   std::string text = std::to_string(a.seeds);
+  if (a.evaluated < a.seeds) text += fmt::format("<small>{} so far</small>", a.evaluated);
   if (a.finished + a.diverged < a.seeds) text += fmt::format("<small>{} finished</small>", a.finished);
   if (a.diverged > 0) text += fmt::format("<small class=\"bad\">{} diverged</small>", a.diverged);
   return text;

@@ -141,6 +141,16 @@ TEST_F(ReportTest, OtherPartsOfTheValidationSetAreTold) {
   EXPECT_THAT(report_page(two), HasSubstr("Not on the same part of the data:</span> on 7, 96 tokens of it"));
 }
 
+TEST_F(ReportTest, ARunWithoutAnEvaluationHidesNoOther) {
+  std::vector<ReportedRun> two = runs();
+  two[1].metrics.evaluations.clear();
+  const std::string page = report_page(two);
+  EXPECT_THAT(page, HasSubstr("Validation at step 12, the last"));
+  EXPECT_THAT(page, HasSubstr(fmt::format("<td>{:.4f}</td>", two[0].metrics.evaluations.back().loss)));
+  two[0].metrics.evaluations.clear();
+  EXPECT_THAT(report_page(two), HasSubstr("no evaluation at the same step"));
+}
+
 // To the run that is named as reference; in training only where both have read the same batches.
 TEST_F(ReportTest, DifferencesAreToTheReference) {
   if (!can_plot()) GTEST_SKIP() << "no gnuplot";

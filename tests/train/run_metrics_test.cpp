@@ -143,6 +143,18 @@ TEST_F(MetricsTest, EqualTokensAndEqualSeconds) {
   EXPECT_THAT(c.table(), HasSubstr("2.1000 ± 0.1414"));
   EXPECT_EQ(c.to_json()["arms"][1]["largest_input_gate_preactivation"]["mean"], -8);
 
+  // Seeds that have not begun are left out, and counted.
+  const Comparison half = compare_runs(
+      arms, {{finished(1, run(2, 3, 2)), ArmRun{.seed = 2}}, {finished(1, run(1, 3.1, 2.1)), ArmRun{.seed = 2}}},
+      {1, 1});
+  EXPECT_EQ(half.step, 8);
+  EXPECT_EQ(half.arms[1].loss->mean, 2.1);
+  EXPECT_DOUBLE_EQ(half.arms[1].loss_difference->mean, 2.1 - 2);
+  EXPECT_EQ(half.arms[1].seeds, 2);
+  EXPECT_EQ(half.arms[1].evaluated, 1);
+  EXPECT_THAT(half.table(), HasSubstr("2 (1 so far)"));
+  EXPECT_EQ(compare_runs(arms, {{ArmRun{}}, {ArmRun{}}}, {1, 1}).arms[0].loss, std::nullopt);
+
   // A run that has not come so far: what all have counts.
   const Comparison early = compare_runs(
       arms,
