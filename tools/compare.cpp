@@ -95,10 +95,18 @@ void check_distinct(const std::vector<Arm>& arms, const std::vector<TrainConfig>
   }
 }
 
+// Opened again only where an arm asks for another than the one before.
+struct OpenDevice {
+  DeviceChoice choice;
+  std::optional<Machine> machine;
+};
+
 // Whatever would end an arm when its turn comes ends the command now. Returns the bytes that the arm allocates.
-i64 check_arm(const Arm& arm, const TrainConfig& cfg) {
+i64 check_arm(const Arm& arm, const TrainConfig& cfg, OpenDevice& device) {
   try {
-    const Machine machine(cfg.run);
+    if (!device.machine || device.choice != cfg.run.device) device.machine.emplace(cfg.run);
+    device.choice = cfg.run.device;
+    const Machine& machine = *device.machine;
     return total_bytes(plan_within(cfg, machine.device(), AvailableMemory::of(machine), machine.gpu()));
   } catch (const UserError& e) {
     throw user_error("arm {}: {}", arm.name, e.what());
@@ -153,7 +161,9 @@ Experiment plan_experiment(const Options& o) {
   const Mixture train = open_training_data(configs[0]);  // of all arms
   const DataIdentity data = identity_of(train, open_evaluation_sets(configs[0], train));
   set_threads(static_cast<int>(configs[0].run.threads));
-  for (std::size_t a = 0; a < e.arms.size(); ++a) e.peak_bytes.push_back(check_arm(e.arms[a], configs[a]));
+  OpenDevice device{};
+  for (std::size_t a = 0; a < e.arms.size(); ++a) e.peak_bytes.push_back(check_arm(e.arms[a], configs[a], device));
+  device.machine.reset();  // the trainers open their own
   for (i64 s = 0; s < o.seeds; ++s)
     for (std::size_t a = 0; a < e.arms.size(); ++a) {
       PlannedRun run{.arm = a, .seed = configs[a].run.seed + s, .folder = {}, .cfg = configs[a]};

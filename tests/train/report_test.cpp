@@ -141,6 +141,11 @@ TEST_F(ReportTest, OtherPartsOfTheValidationSetAreTold) {
   EXPECT_THAT(report_page(two), HasSubstr("Not on the same part of the data:</span> on 7, 96 tokens of it"));
 }
 
+TEST_F(ReportTest, OneRunAloneHasNoDifference) {
+  EXPECT_THAT(report_page(runs()), HasSubstr("<th>Δ loss</th>"));
+  EXPECT_THAT(report_page({runs()[0]}), Not(HasSubstr("Δ")));
+}
+
 TEST_F(ReportTest, ARunWithoutAnEvaluationHidesNoOther) {
   std::vector<ReportedRun> two = runs();
   two[1].metrics.evaluations.clear();
