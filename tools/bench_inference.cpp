@@ -69,7 +69,9 @@ double forward_seconds(const TrainConfig& cfg, const Machine& machine, const Lan
         return Pass{plan_rows(arena, cfg.train.micro_batch_size, cfg.train.context_length),
                     model.plan_forward(arena, type, rows), arena.alloc("losses", DType::f32, rows, 1)};
       },
-      [&](Context& ctx, const Pass& p) { ForwardPass{ctx, model, p.saved, p.in, p.losses}.run(batch); });
+      [&](Context& ctx, const Pass& p) {
+        ForwardPass{ctx, model, p.saved, p.in, p.losses}.run(batch);
+      });
 }
 
 // One token of every prompt, with logits on the host, as a generation computes it.
@@ -125,12 +127,12 @@ BenchResult bench_inference(const InferenceOptions& o, const TrainConfig& cfg) {
   const double read = static_cast<double>(bytes) / token, limit = measure_read_bytes(machine, 0.3);
 
   BenchResult r;
-  r.text = fmt::format("{}: {}, {}\n", cfg.run.name, names_of(cfg.run.precision)[static_cast<std::size_t>(cfg.run.precision)],
-                       machine.name());
+  r.text = fmt::format("{}: {}, {}\n", cfg.run.name,
+                       names_of(cfg.run.precision)[static_cast<std::size_t>(cfg.run.precision)], machine.name());
   r.text += fmt::format("evaluation: {:.0f} tokens/s ({} at a time)\n", forward, counted(batch_tokens, "token"));
-  r.text += fmt::format(
-      "generation: {:.1f} tokens/s ({}); {} of weights per pass, {:.1f} GB/s; memory gives {:.1f} GB/s\n", rate,
-      counted(o.prompts, "prompt"), human_bytes(bytes), read / 1e9, limit / 1e9);
+  r.text +=
+      fmt::format("generation: {:.1f} tokens/s ({}); {} of weights per pass, {:.1f} GB/s; memory gives {:.1f} GB/s\n",
+                  rate, counted(o.prompts, "prompt"), human_bytes(bytes), read / 1e9, limit / 1e9);
   r.json = {{"bench", "inference"},
             {"config", write_config(cfg)},
             {"evaluation_tokens_per_second", forward},
@@ -159,10 +161,9 @@ void add_bench_inference(CLI::App& bench) {
       ->check(at_least(1, kMostTokens))
       ->capture_default_str();
   o->out.add_to(*cmd);
-  cmd->footer("Example:\n  xlstm bench inference --config bench/configs/small.yaml --set run.precision=bf16 --prompts 8");
-  cmd->callback([o] {
-    publish(bench_inference(*o, load_train_config(o->config, o->set)), o->out.json, o->out.save);
-  });
+  cmd->footer(
+      "Example:\n  xlstm bench inference --config bench/configs/small.yaml --set run.precision=bf16 --prompts 8");
+  cmd->callback([o] { publish(bench_inference(*o, load_train_config(o->config, o->set)), o->out.json, o->out.save); });
 }
 
 }  // namespace xlstm

@@ -45,7 +45,18 @@ std::string folder_name(std::string text) {
   return text;
 }
 
-// As load_train_config, but a value that --vary has set is not said to be --set's.
+// What is wrong with the config itself, whatever the arm: "" for nothing.
+std::string fault_of_config(const Options& o) {
+  try {
+    load_train_config(o.config, o.set);
+  } catch (const UserError& e) {
+    return e.what();
+  }
+  return "";
+}
+
+// As load_train_config, but a value that --vary has set is not said to be --set's, and what only an arm is wrong in
+// names it.
 TrainConfig load_arm(const Options& o, const Arm& arm) {
   std::vector<std::string> set = o.set;
   set.insert(set.end(), arm.assignments.begin(), arm.assignments.end());
@@ -55,7 +66,8 @@ TrainConfig load_arm(const Options& o, const Arm& arm) {
     const std::string what = e.what();
     for (const std::string& assignment : arm.assignments)
       if (what.starts_with("--set " + assignment)) throw user_error("--vary{}", what.substr(5));
-    throw;
+    if (what == fault_of_config(o)) throw;
+    throw user_error("arm {}: {}", arm.name, what);
   }
 }
 
@@ -69,21 +81,69 @@ void parse_part(const std::string& text, Experiment& e) {
   e.parts = parts;
 }
 
-// A run that is there already, finished or not, has to be of this experiment. `data`: the training data's fingerprint.
-void check_is_this_run(const PlannedRun& run, const std::string& data) {
-  constexpr const char* kRemedy = "name another folder with --out, or delete this run";
+// The same run twice would look like two arms that agree.
+void check_distinct(const std::vector<Arm>& arms, const std::vector<TrainConfig>& configs) {
+  std::map<std::string, std::size_t> seen;
+  for (std::size_t a = 0; a < arms.size(); ++a) {
+    const auto [first, is_new] = seen.emplace(write_config(configs[a]), a);
+    if (is_new) continue;
+    const auto [one, other] = std::mismatch(arms[first->second].assignments.begin(),
+                                            arms[first->second].assignments.end(), arms[a].assignments.begin());
+    const std::size_t equals = one->find('=');
+    throw user_error("--vary {}: {} and {} make the same arm; take out one of them", one->substr(0, equals),
+                     one->substr(equals + 1), other->substr(equals + 1));
+  }
+}
+
+// Opened again only where an arm asks for another than the one before.
+struct OpenDevice {
+  DeviceChoice choice;
+  std::optional<Machine> machine;
+};
+
+// Whatever would end an arm when its turn comes ends the command now. Returns the bytes that the arm allocates.
+i64 check_arm(const Arm& arm, const TrainConfig& cfg, OpenDevice& device) {
+  try {
+    if (!device.machine || device.choice != cfg.run.device) device.machine.emplace(cfg.run);
+    device.choice = cfg.run.device;
+    const Machine& machine = *device.machine;
+    return total_bytes(plan_within(cfg, machine.device(), AvailableMemory::of(machine), machine.gpu()));
+  } catch (const UserError& e) {
+    throw user_error("arm {}: {}", arm.name, e.what());
+  }
+}
+
+// Keys that one run may change when it is started again, but not a run that is to stand beside others.
+std::string changed_evaluation(const fs::path& config, const TrainConfig& cfg) {
+  constexpr const char* kKey = "eval.batches";
+  const std::string was = ConfigTree::from_file(config.string()).values[kKey].text;
+  const std::string is = std::to_string(cfg.eval.batches);
+  return was.empty() || was == is ? "" : fmt::format("{} was {}, is {}", kKey, was, is);
+}
+
+// What a run was trained or evaluated on that is not this experiment's: "" for nothing.
+std::string changed_data(const fs::path& folder, const DataIdentity& data) {
+  DataIdentity was = recorded_data(folder);
+  if (const std::vector<fs::path> checkpoints = list_checkpoints(folder); !checkpoints.empty())
+    was.training =
+        CheckpointReader(checkpoints[0]).state().value("fingerprints", Json::object()).value("data", was.training);
+  if (!was.training.empty() && was.training != data.training)
+    return fmt::format("trained on data {:.16}, not {:.16}", was.training, data.training);
+  const std::string before = was.evaluation["validation"], now = data.evaluation.at("validation");
+  return before.empty() || before == now ? "" : fmt::format("evaluated on data {:.16}, not {:.16}", before, now);
+}
+
+// A run that is there already, finished or not, has to be of this experiment.
+void check_is_this_run(const PlannedRun& run, const DataIdentity& data) {
   const fs::path config = run.folder / "config.yaml";
   std::error_code ignored;
   if (!fs::exists(config, ignored)) return;
-  if (const std::string conflict = conflicting_key(read_file(config), write_config(run.cfg)); !conflict.empty())
-    throw user_error("{}: is of another experiment, {}; {}", run.folder.string(), conflict, kRemedy);
-  const std::vector<fs::path> checkpoints = list_checkpoints(run.folder);
-  if (checkpoints.empty()) return;
-  const Json state = CheckpointReader(checkpoints[0]).state();
-  const std::string was = state.value("fingerprints", Json::object()).value("data", "");
-  if (was != data)
-    throw user_error("{}: is of another experiment, trained on data {:.16}, not {:.16}; {}", run.folder.string(), was,
-                     data, kRemedy);
+  std::string conflict = conflicting_key(read_file(config), write_config(run.cfg));
+  if (conflict.empty()) conflict = changed_evaluation(config, run.cfg);
+  if (conflict.empty()) conflict = changed_data(run.folder, data);
+  if (!conflict.empty())
+    throw user_error("{}: is of another experiment, {}; name another folder with --out, or delete this run",
+                     run.folder.string(), conflict);
 }
 
 Experiment plan_experiment(const Options& o) {
@@ -93,18 +153,17 @@ Experiment plan_experiment(const Options& o) {
   parse_part(o.part, e);
   std::vector<TrainConfig> configs;
   for (const Arm& arm : e.arms) configs.push_back(load_arm(o, arm));
+  check_distinct(e.arms, configs);
   if (configs[0].data.validation.empty())
     throw user_error("data.validation: is empty; arms are compared by their validation loss, so name a data set");
   e.out = o.out.empty() ? fs::path("runs") / ("compare_" + configs[0].run.name) : fs::path(o.out);
 
+  const Mixture train = open_training_data(configs[0]);  // of all arms
+  const DataIdentity data = identity_of(train, open_evaluation_sets(configs[0], train));
   set_threads(static_cast<int>(configs[0].run.threads));
-  {
-    const Machine machine(configs[0].run);
-    const AvailableMemory available = AvailableMemory::of(machine);
-    for (const TrainConfig& cfg : configs)
-      e.peak_bytes.push_back(total_bytes(plan_within(cfg, machine.device(), available, machine.gpu())));
-  }
-  const std::string data = open_training_data(configs[0]).fingerprint();
+  OpenDevice device{};
+  for (std::size_t a = 0; a < e.arms.size(); ++a) e.peak_bytes.push_back(check_arm(e.arms[a], configs[a], device));
+  device.machine.reset();  // the trainers open their own
   for (i64 s = 0; s < o.seeds; ++s)
     for (std::size_t a = 0; a < e.arms.size(); ++a) {
       PlannedRun run{.arm = a, .seed = configs[a].run.seed + s, .folder = {}, .cfg = configs[a]};
@@ -168,18 +227,34 @@ struct Outcome {
   fs::path report;
 };
 
+// Of what write_outcome puts on the page: the first arm's run of each seed is what the others of that seed are told
+// apart from.
+std::map<i64, std::size_t> references(const Experiment& e) {
+  std::map<i64, std::size_t> places;
+  std::size_t place = 0;
+  for (const PlannedRun& run : e.runs) {
+    if (!has_metrics(run)) continue;
+    if (run.arm == 0) places[run.seed] = place;
+    ++place;
+  }
+  return places;
+}
+
 Outcome write_outcome(const Options& o, const Experiment& e) {
   std::vector<std::vector<ArmRun>> runs(e.arms.size());
   std::vector<ReportedRun> reported;
+  const std::map<i64, std::size_t> first_arm = references(e);
   for (const PlannedRun& run : e.runs) {
     runs[run.arm].push_back(state_of(run));
     if (!has_metrics(run)) continue;
     reported.push_back(ReportedRun::read(run.folder));
     reported.back().name = fmt::format("{}, seed {}", e.arms[run.arm].name, run.seed);
     reported.back().color = run.arm;
+    if (const auto it = first_arm.find(run.seed); run.arm > 0 && it != first_arm.end())
+      reported.back().reference = it->second;
     if (run.seed == e.runs[0].seed) reported.back().samples = draw_samples(run.folder, o.samples, 80);
   }
-  Outcome outcome{.comparison = compare_runs(e.arms, runs, e.peak_bytes), .report = e.out / "report.html"};
+  Outcome outcome{.comparison = compare_runs(e.arms, std::move(runs), e.peak_bytes), .report = e.out / "report.html"};
   write_file_atomically(e.out / "compare.json", outcome.comparison.to_json().dump(2) + "\n");
   if (!reported.empty()) write_file_atomically(outcome.report, report_page(reported, &outcome.comparison));
   return outcome;

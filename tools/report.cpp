@@ -20,14 +20,24 @@ struct Options {
   bool json = false;
 };
 
+// The folder that `compare` made is easily taken for a run.
+void check_no_comparison(const fs::path& folder) {
+  std::error_code ignored;
+  if (fs::exists(folder / "compare.json", ignored) && !fs::exists(folder / "config.yaml", ignored))
+    throw user_error("{}: is a comparison, and its page is {}; name the runs in its folders to report some of them",
+                     folder.string(), (folder / "report.html").string());
+}
+
 void report(const Options& o) {
   set_threads(static_cast<int>(o.threads));
   const fs::path out = o.out.empty() ? fs::path(o.runs.size() == 1 ? o.runs[0] : ".") / "report.html" : fs::path(o.out);
   std::vector<ReportedRun> runs;
   i64 damaged = 0;
   for (const std::string& folder : o.runs) {
+    check_no_comparison(folder);
     runs.push_back(ReportedRun::read(folder));
     runs.back().color = runs.size() - 1;
+    if (runs.size() > 1) runs.back().reference = 0;
     if (const i64 lines = runs.back().metrics.damaged_lines; lines > 0)
       log_warning("{}: {} left out: half-written, or none of this program's",
                   (fs::path(folder) / "metrics.jsonl").string(), counted(lines, "line"));

@@ -239,6 +239,20 @@ std::vector<RowPiece> Dataset::row(i64 number) const {
   return pieces;
 }
 
+void Dataset::verify_rows() const {
+  std::vector<std::uint64_t> numbers(std::size_t{1} << 17);
+  for (std::size_t s = 0; s < row_files_.size(); ++s) {
+    const i64 all = manifest_.shards[s].rows_bytes() / 8;
+    Xxh3 checksum;
+    for (i64 begin = 0; begin < all; begin += static_cast<i64>(numbers.size())) {
+      const i64 n = std::min(static_cast<i64>(numbers.size()), all - begin);
+      read_numbers(*row_files_[s], begin, n, numbers.data());
+      checksum.update(numbers.data(), static_cast<std::size_t>(n) * 8);
+    }
+    verify_checksum(row_files_[s]->path(), checksum.hex(), manifest_.shards[s].rows_xxh3);
+  }
+}
+
 void verify_dataset(const fs::path& folder, const std::function<void(i64 bytes)>& verified) {
   const Manifest manifest = Manifest::load(folder);
   check_tokenizer(folder, manifest);

@@ -38,6 +38,8 @@ class Dataset {
   // Of a packed data set: what stands in a row, by the numbers of tokens in the whole stream. UserError when the file
   // cannot be, or has become shorter. Safe to call from several threads.
   std::vector<RowPiece> row(i64 number) const;
+  // Reads all rows of a packed data set, as far as it is one, and compares their checksums. UserError with the file.
+  void verify_rows() const;
 
  private:
   Dataset() = default;

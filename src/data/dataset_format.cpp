@@ -106,6 +106,12 @@ Json Manifest::to_json() const {
 
 std::string Manifest::fingerprint() const { return to_json()["fingerprint"].get<std::string>(); }
 
+std::string Manifest::tokens_fingerprint() const {
+  Json parts{tokenizer_sha256, vocab_size, eod_id};
+  for (const ShardInfo& s : shards) parts.push_back({s.tokens, s.tokens_xxh3});
+  return sha256_hex(parts.dump());
+}
+
 Manifest Manifest::load(const fs::path& folder) {
   const fs::path path = manifest_path(folder);
   const Json json = read_json(path);

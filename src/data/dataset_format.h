@@ -53,6 +53,9 @@ struct Manifest {
   double padding() const;           // share of all rows' tokens that is none
   std::string fingerprint() const;  // sha256 over everything above: two data sets with the same one are the same
 
+  // sha256 over the tokenizer and the tokens of each shard alone: the same text as windows of it see it, packed or not.
+  std::string tokens_fingerprint() const;
+
   Json to_json() const;
 
   // UserError that names file and field when it is damaged, contradicts itself, or is of another version.

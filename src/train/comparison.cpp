@@ -51,23 +51,43 @@ std::optional<Spread> over_seeds(const std::vector<ArmRun>& runs, F&& value) {
   return spread_of(values);
 }
 
-ArmResult result_of(const Arm& arm, const std::vector<ArmRun>& runs, const Comparison& c) {
+// To the first arm's run of the same seed, which has seen the same tokens: what the seeds have in common cancels.
+template <class F>
+std::optional<Spread> over_pairs(const std::vector<ArmRun>& runs, const std::vector<ArmRun>& first, F&& value) {
+  std::vector<double> values;
+  for (const ArmRun& run : runs)
+    for (const ArmRun& of_first : first)
+      if (of_first.seed == run.seed) values.push_back(value(run.metrics) - value(of_first.metrics));
+  return spread_of(values);
+}
+
+ArmResult counts_of(const Arm& arm, const std::vector<ArmRun>& runs) {
   ArmResult r{.name = arm.name, .seeds = static_cast<i64>(runs.size())};
   for (const ArmRun& run : runs) {
+    r.evaluated += !run.metrics.evaluations.empty();
     r.finished += run.finished;
     r.diverged += run.diverged;
     r.skipped += run.metrics.skipped();
   }
+  return r;
+}
+
+// `first`: the first arm's runs; of itself, nothing.
+void add_results(ArmResult& r, const std::vector<ArmRun>& runs, const std::vector<ArmRun>* first, const Comparison& c) {
   const auto at_step = [&](const RunMetrics& m) { return m.validation_at_step(c.step).value_or(kNan); };
   const auto at_seconds = [&](const RunMetrics& m) { return m.validation_at_seconds(c.seconds).value_or(kNan); };
   r.loss = over_seeds(runs, at_step);
-  r.perplexity = over_seeds(runs, [&](const RunMetrics& m) { return std::exp(at_step(m)); });
+  const auto perplexity = [&](const RunMetrics& m) { return std::exp(at_step(m)); };
+  r.perplexity = over_seeds(runs, perplexity);
+  if (first) {
+    r.loss_difference = over_pairs(runs, *first, at_step);
+    r.perplexity_difference = over_pairs(runs, *first, perplexity);
+  }
   r.training_loss = over_seeds(runs, [&](const RunMetrics& m) { return m.training_loss(c.step); });
   r.loss_at_seconds = over_seeds(runs, at_seconds);
   r.perplexity_at_seconds = over_seeds(runs, [&](const RunMetrics& m) { return std::exp(at_seconds(m)); });
   r.tokens_per_second = over_seeds(runs, [](const RunMetrics& m) { return m.tokens_per_second(); });
   r.largest_gate = over_seeds(runs, [](const RunMetrics& m) { return m.largest_gate(); });
-  return r;
 }
 
 Json json_of(const std::optional<Spread>& s) {
@@ -154,17 +174,21 @@ std::optional<Spread> spread_of(const std::vector<double>& values) {
   return Spread{sum / n, values.size() > 1 ? std::optional(std::sqrt(squares / (n - 1))) : std::nullopt};
 }
 
-Comparison compare_runs(const std::vector<Arm>& arms, const std::vector<std::vector<ArmRun>>& runs,
+Comparison compare_runs(const std::vector<Arm>& arms, std::vector<std::vector<ArmRun>> runs,
                         const std::vector<i64>& peak_bytes) {
-  Comparison c{.step = common_step(runs), .seconds = common_seconds(runs)};
+  Comparison c;
+  for (std::size_t a = 0; a < arms.size(); ++a) {
+    c.arms.push_back(counts_of(arms[a], runs[a]));
+    c.arms.back().peak_bytes = peak_bytes[a];
+    std::erase_if(runs[a], [](const ArmRun& run) { return run.metrics.evaluations.empty(); });
+  }
+  c.step = common_step(runs);
+  c.seconds = common_seconds(runs);
   for (const auto& arm : runs)
     for (const ArmRun& run : arm)
       for (const EvaluationMetrics& e : run.metrics.evaluations)
         if (e.step == c.step) c.tokens = e.tokens;
-  for (std::size_t a = 0; a < arms.size(); ++a) {
-    c.arms.push_back(result_of(arms[a], runs[a], c));
-    c.arms.back().peak_bytes = peak_bytes[a];
-  }
+  for (std::size_t a = 0; a < arms.size(); ++a) add_results(c.arms[a], runs[a], a > 0 ? &runs[0] : nullptr, c);
   return c;
 }
 
@@ -173,10 +197,13 @@ Json Comparison::to_json() const {
   for (const ArmResult& a : arms)
     list.push_back({{"arm", a.name},
                     {"seeds", a.seeds},
+                    {"evaluated", a.evaluated},
                     {"finished", a.finished},
                     {"diverged", a.diverged},
                     {"loss", json_of(a.loss)},
                     {"perplexity", json_of(a.perplexity)},
+                    {"loss_difference", json_of(a.loss_difference)},
+                    {"perplexity_difference", json_of(a.perplexity_difference)},
                     {"training_loss", json_of(a.training_loss)},
                     {"loss_at_equal_seconds", json_of(a.loss_at_seconds)},
                     {"perplexity_at_equal_seconds", json_of(a.perplexity_at_seconds)},
@@ -187,21 +214,32 @@ Json Comparison::to_json() const {
   return {{"step", step}, {"tokens", tokens}, {"seconds", seconds}, {"arms", list}};
 }
 
+namespace {
+
+std::string seeds_of(const ArmResult& a) {
+  std::string text = std::to_string(a.seeds);
+  if (a.evaluated < a.seeds) text += fmt::format(" ({} so far)", a.evaluated);
+  if (a.diverged > 0) text += fmt::format(" ({} diverged)", a.diverged);
+  return text;
+}
+
+}  // namespace
+
 std::string Comparison::table() const {
-  std::vector<std::vector<std::string>> rows{{"arm", "seeds", "loss", "perplexity", "loss, equal time",
+  std::vector<std::vector<std::string>> rows{{"arm", "seeds", "loss", "Δ loss", "perplexity", "loss, equal time",
                                               "perplexity, equal time", "tokens/s", "memory", "largest gate",
                                               "skipped"}};
   bool unfinished = false;
   for (const ArmResult& a : arms) {
     unfinished = unfinished || a.finished + a.diverged < a.seeds;
-    rows.push_back({a.name, std::to_string(a.seeds) + (a.diverged > 0 ? fmt::format(" ({} diverged)", a.diverged) : ""),
-                    text_of(a.loss, 4), text_of(a.perplexity, 2), text_of(a.loss_at_seconds, 4),
-                    text_of(a.perplexity_at_seconds, 2), text_of(a.tokens_per_second, 0), human_bytes(a.peak_bytes),
-                    text_of(a.largest_gate, 2), std::to_string(a.skipped)});
+    rows.push_back({a.name, seeds_of(a), text_of(a.loss, 4), text_of(a.loss_difference, 4), text_of(a.perplexity, 2),
+                    text_of(a.loss_at_seconds, 4), text_of(a.perplexity_at_seconds, 2), text_of(a.tokens_per_second, 0),
+                    human_bytes(a.peak_bytes), text_of(a.largest_gate, 2), std::to_string(a.skipped)});
   }
   std::string text = aligned(rows);
-  text += fmt::format("validation, at {} tokens (step {}), and after {} of training; ± over seeds\n",
-                      human_count(static_cast<double>(tokens)), step, human_duration(seconds));
+  text += fmt::format(
+      "validation, at {} tokens (step {}), and after {} of training; ± over seeds; Δ to the first arm, seed by seed\n",
+      human_count(static_cast<double>(tokens)), step, human_duration(seconds));
   if (unfinished) text += "some runs are not finished: the same command goes on with them\n";
   return text;
 }

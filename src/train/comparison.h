@@ -39,8 +39,9 @@ std::optional<Spread> spread_of(const std::vector<double>& values);  // none whe
 
 struct ArmResult {
   std::string name;
-  i64 seeds = 0, finished = 0, diverged = 0;
+  i64 seeds = 0, evaluated = 0, finished = 0, diverged = 0;      // runs; evaluated: at least once, and in what follows
   std::optional<Spread> loss, perplexity;                        // validation, at equal tokens
+  std::optional<Spread> loss_difference, perplexity_difference;  // to the first arm, seed by seed; none of itself
   std::optional<Spread> training_loss;                           // at equal tokens
   std::optional<Spread> loss_at_seconds, perplexity_at_seconds;  // validation, at equal seconds
   std::optional<Spread> tokens_per_second, largest_gate;
@@ -48,16 +49,17 @@ struct ArmResult {
 };
 
 struct Comparison {
-  i64 step = 0, tokens = 0;  // of the last evaluation that all runs have: "equal tokens"
-  double seconds = 0;        // of training that all runs have: "equal seconds"
+  i64 step = 0, tokens = 0;  // of the last evaluation that all of them have: "equal tokens"
+  double seconds = 0;        // of training that all of them have: "equal seconds"
   std::vector<ArmResult> arms;
 
   Json to_json() const;
   std::string table() const;  // as text, a row per arm
 };
 
-// `runs[a]`: those of arm a, in the order of the seeds.
-Comparison compare_runs(const std::vector<Arm>& arms, const std::vector<std::vector<ArmRun>>& runs,
+// `runs[a]`: those of arm a, in the order of the seeds. Runs without an evaluation count as not begun: the others are
+// compared without them.
+Comparison compare_runs(const std::vector<Arm>& arms, std::vector<std::vector<ArmRun>> runs,
                         const std::vector<i64>& peak_bytes);
 
 }  // namespace xlstm

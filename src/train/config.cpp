@@ -1,5 +1,6 @@
 #include "train/config.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "core/parallel.h"
@@ -76,6 +77,37 @@ void resolve_batch(TrainConfig& c) {
         c.micro_batches(), slots);
 }
 
+bool is_of(const std::string& key, const std::string& section) {
+  return key == section || key.starts_with(section + ".");
+}
+
+bool names(const ConfigTree& layer, const std::string& key) {
+  return std::any_of(layer.values.begin(), layer.values.end(),
+                     [&](const auto& value) { return is_of(value.first, key) && !value.second.text.empty(); });
+}
+
+void take_out(ConfigTree& tree, const std::string& key) {
+  const auto is_there = [&](const auto& entry) { return is_of(entry.first, key); };
+  std::erase_if(tree.values, is_there);
+  std::erase_if(tree.sections, is_there);
+  std::erase_if(tree.lists, [&](const std::string& list) { return is_of(list, key); });
+}
+
+// What comes later overrides. data.train and data.mixture stand for each other, so the later of them is meant.
+void add_layer(ConfigTree& tree, const ConfigTree& layer) {
+  const bool train = names(layer, "data.train"), mixture = names(layer, "data.mixture");
+  if (train && !mixture) take_out(tree, "data.mixture");
+  if (mixture && !train) take_out(tree, "data.train");
+  tree.overlay(layer);
+}
+
+ConfigTree layer_of(const std::string& assignment) {
+  if (assignment.starts_with("@")) return ConfigTree::from_file(assignment.substr(1));
+  ConfigTree layer;
+  layer.set(assignment);
+  return layer;
+}
+
 }  // namespace
 
 bool is_name(const std::string& name) {
@@ -120,12 +152,7 @@ TrainConfig load_train_config(const std::string& path, const std::vector<std::st
                               const std::optional<std::string>& text) {
   if (path.empty()) throw user_error("--config: is empty; name a YAML file");
   ConfigTree tree = text ? ConfigTree::from_text(*text, "stdin") : ConfigTree::from_file(path);
-  for (const std::string& assignment : assignments) {
-    if (assignment.starts_with("@"))
-      tree.overlay(ConfigTree::from_file(assignment.substr(1)));
-    else
-      tree.set(assignment);
-  }
+  for (const std::string& assignment : assignments) add_layer(tree, layer_of(assignment));
   TrainConfig config = read_config<TrainConfig>(tree);
   try {
     config.resolve();

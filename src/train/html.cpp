@@ -24,8 +24,12 @@ p { margin: .3rem 0 .7rem; max-width: 75ch; overflow-wrap: anywhere; }
 table { border-collapse: collapse; min-width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; white-space: normal; vertical-align: bottom; }
-td:first-child, th:first-child { text-align: left; }
+td { vertical-align: top; }
+td small { display: block; color: var(--soft); }
+td:first-child, th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
 tr:last-child td { border-bottom: 0; }
+.scroll + p { margin-top: .6rem; }
+@media (max-width: 600px) { td:first-child { white-space: normal; min-width: 11.3rem; max-width: 48vw; } }
 .plots { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
 figure { margin: 0; padding: .6rem .7rem; background: var(--card); border: 1px solid var(--rule); border-radius: 8px;
   min-width: 0; }
@@ -37,7 +41,7 @@ svg { display: block; width: 100%; height: auto; }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: .7rem .9rem; margin: 0 0 .8rem;
   white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, monospace; }
 details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
-.bad { color: var(--series-7); font-weight: 600; }
+.bad, td .bad { color: var(--series-7); font-weight: 600; }
 )";
 
 }  // namespace

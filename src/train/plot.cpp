@@ -10,6 +10,7 @@
 
 #include "core/file.h"
 #include "core/process.h"
+#include "train/html.h"
 
 namespace xlstm {
 
@@ -64,6 +65,13 @@ std::pair<double, const char*> unit_of(const Plot& p) {
   return largest >= 1e4 ? std::pair{1e3, " (thousands)"} : std::pair{1.0, ""};
 }
 
+// Curves that coincide are seen: the first color is the widest, and shows on both sides of what lies upon it.
+double width_of(const Plot& p, const Series& s) {
+  int last = 0;
+  for (const Series& other : p.series) last = std::max(last, other.color);
+  return 1.5 + (last > 0 ? 1.6 * (last - s.color) / last : 0);
+}
+
 std::string script_of(const Plot& p, std::size_t number, const fs::path& svg) {
   const auto [unit, unit_name] = unit_of(p);
   std::string text = fmt::format(
@@ -81,8 +89,8 @@ std::string script_of(const Plot& p, std::size_t number, const fs::path& svg) {
     for (const auto& [x, y] : s.points)
       text += drawable(p, x, y) ? fmt::format("{:.9g} {:.9g}\n", x / unit, y) : "\n";  // an empty line is a gap
     text += "NaN NaN\nEOD\n";
-    plots += fmt::format("{}$d{} using 1:2 with lines lw 1.6 dt {} lc rgb '{}'", i == 0 ? "plot " : ", ", i,
-                         s.dashed ? 2 : 1, series_color(s.color));
+    plots += fmt::format("{}$d{} using 1:2 with lines lw {:.2f} dt {} lc rgb '{}'", i == 0 ? "plot " : ", ", i,
+                         width_of(p, s), s.dashed ? 2 : 1, series_color(s.color));
   }
   return text + plots + "\nunset output\n";
 }
@@ -123,7 +131,7 @@ std::string inline_svg(const std::string& svg, const std::string& title) {
   const std::size_t defs = svg.find("<defs>"), after = svg.find("</defs>");
   if (head == std::string::npos || canvas == std::string::npos || defs == std::string::npos || after < defs) return "";
   std::string body = "<g>" + svg.substr(after + 7);
-  return fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight, title) +
+  return fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight, html_text(title)) +
          with_css_colors(without_attribute(without_attribute(body, "id"), "color"));
 }
 

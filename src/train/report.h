@@ -2,6 +2,7 @@
 // report.html: what runs have come to, as one page that needs no network, no scripts and no other file.
 #include "core/json.h"
 #include "train/comparison.h"
+#include "train/run_data.h"
 #include "train/samples.h"
 
 namespace xlstm {
@@ -12,11 +13,13 @@ struct ReportedRun {
   RunMetrics metrics;
   std::map<std::string, std::string> settings;  // by key
   Json environment;                             // of the last start, or null
+  DataIdentity data;                            // as far as it is known
   i64 starts = 0;
-  std::size_t color = 0;               // of its curves; runs of one arm share it
-  std::vector<std::string> samples;    // text, prompt included
-  std::vector<Sample> prompted;        // of the last evaluation of its training
-  std::vector<std::string> anomalies;  // evidence of the guard: names in anomalies/
+  std::size_t color = 0;                 // of its curves; runs of one arm share it
+  std::optional<std::size_t> reference;  // which of the page's runs its differences are to; that one has none
+  std::vector<std::string> samples;      // text, prompt included
+  std::vector<Sample> prompted;          // of the last evaluation of its training
+  std::vector<std::string> anomalies;    // evidence of the guard: names in anomalies/
 
   // UserError when the folder is no run, or has no metrics yet.
   static ReportedRun read(const fs::path& folder);

@@ -1,6 +1,7 @@
 #include "train/report_curves.h"
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "train/html.h"
@@ -23,6 +24,42 @@ Points over_steps(const RunMetrics& m, Thin how, F&& value) {
 Points over_evaluations(const RunMetrics& m, double (*value)(double)) {
   Points points;
   for (const EvaluationMetrics& e : m.evaluations) points.emplace_back(static_cast<double>(e.tokens), value(e.loss));
+  return points;
+}
+
+// What tells it from another set of that name: its fingerprint, or where that was not recorded, its folder.
+std::string text_of_set(const ReportedRun& run, const std::string& name) {
+  if (const auto it = run.data.evaluation.find(name); it != run.data.evaluation.end()) return it->second.substr(0, 12);
+  const auto folder = run.settings.find(key_of_evaluation_set(name));
+  return folder == run.settings.end() ? "" : folder->second;
+}
+
+// Nothing, where it was evaluated on other text by that name.
+Series of_set(const ReportedRun& run, const std::string& name, const std::string& text) {
+  Points points;
+  if (const auto it = run.metrics.sets.find(name); it != run.metrics.sets.end() && text_of_set(run, name) == text)
+    for (const SetMetrics& e : it->second) points.emplace_back(static_cast<double>(e.tokens), e.loss);
+  return {points, static_cast<int>(run.color), /*dashed=*/false};
+}
+
+// Whether two runs have read the same tokens in the same order: their losses then differ by what the models differ in.
+bool same_batches(const ReportedRun& a, const ReportedRun& b) {
+  for (const char* key : {"run.seed", "data.packing", "train.batch_size", "train.context_length"}) {
+    const auto of_a = a.settings.find(key), of_b = b.settings.find(key);
+    if (of_a == a.settings.end() || of_b == b.settings.end() || of_a->second != of_b->second) return false;
+  }
+  return !a.data.training.empty() && a.data.training == b.data.training;
+}
+
+// At the tokens that both have.
+template <class List>
+Points difference(const List& list, const List& reference) {
+  std::map<i64, double> there;
+  for (const auto& entry : reference) there[entry.tokens] = entry.loss;
+  Points points;
+  for (const auto& entry : list)
+    if (const auto it = there.find(entry.tokens); it != there.end())
+      points.emplace_back(static_cast<double>(entry.tokens), entry.loss - it->second);
   return points;
 }
 
@@ -52,20 +89,31 @@ class Curves {
       plot.series.push_back(
           {over_steps(runs_[r].metrics, Thin::mean, value), static_cast<int>(runs_[r].color), /*dashed=*/true});
   }
-  // Every set that a run has.
-  void of_sets() {
-    std::set<std::string> names;
-    for (const ReportedRun& run : runs_)
-      for (const auto& [name, unused] : run.metrics.sets) names.insert(name);
-    for (const std::string& name : names) {
-      Plot& plot = add("loss on " + name);
-      for (const ReportedRun& run : runs_) {
-        Points points;
-        if (const auto it = run.metrics.sets.find(name); it != run.metrics.sets.end())
-          for (const SetMetrics& e : it->second) points.emplace_back(static_cast<double>(e.tokens), e.loss);
-        plot.series.push_back({points, static_cast<int>(run.color), /*dashed=*/false});
-      }
+  // Nothing of the runs that have no reference, or in training another order of the data than it.
+  void of_differences() {
+    Plot training{.title = "training loss, difference to the first on the same batches", .x_label = "tokens"};
+    Plot validation{.title = "validation loss, difference to the first", .x_label = "tokens"};
+    for (const ReportedRun& run : runs_) {
+      if (!run.reference) continue;
+      const ReportedRun& first = runs_[*run.reference];
+      const int color = static_cast<int>(run.color);
+      validation.series.push_back({difference(run.metrics.evaluations, first.metrics.evaluations), color});
+      if (same_batches(run, first))
+        training.series.push_back(
+            {thinned(difference(run.metrics.steps, first.metrics.steps), kMostPoints, Thin::mean), color});
     }
+    plots_.insert(plots_.end(), {training, validation});
+  }
+  // Every set that a run has; of one name, other text apart.
+  void of_sets() {
+    std::map<std::string, std::set<std::string>> texts;
+    for (const ReportedRun& run : runs_)
+      for (const auto& [name, unused] : run.metrics.sets) texts[name].insert(text_of_set(run, name));
+    for (const auto& [name, all] : texts)
+      for (const std::string& text : all) {
+        Plot& plot = add("loss on " + name + (all.size() > 1 ? " (" + text + ")" : ""));
+        for (const ReportedRun& run : runs_) plot.series.push_back(of_set(run, name, text));
+      }
   }
   // Every operator class in which a profiled run has spent time.
   void of_classes() {
@@ -96,6 +144,7 @@ std::vector<Plot> plots_of(const std::vector<ReportedRun>& runs) {
   c.of_steps("training loss", [](const StepMetrics& s) { return s.loss; });
   c.of_evaluations("validation loss", [](double loss) { return loss; });
   c.of_evaluations("validation perplexity", [](double loss) { return std::exp(loss); });
+  c.of_differences();
   c.of_sets();
   c.of_steps(
        "gradient norm, largest of each stretch", [](const StepMetrics& s) { return s.grad_norm; }, Thin::largest)

@@ -19,10 +19,12 @@ Dataset open_dataset(const std::string& path, const std::string& key, const char
   return data;
 }
 
-// Whether there are sequences of the run's length in it.
+// Whether there are sequences of the run's length in it. Rows are read as they are used, and one that lost a document
+// would not tell; all of them are a hundredth of the tokens.
 void check_sequences(const Dataset& data, const std::string& key, const TrainConfig& cfg, Packing packing) {
   try {
     const Sequences all(data, cfg.train.context_length, packing);
+    if (packing == Packing::first_fit) data.verify_rows();
   } catch (const UserError& e) {
     throw user_error("{}: {}", key, e.what());
   }
@@ -41,13 +43,13 @@ void check_tokenizer(const Dataset& data, const std::string& path, const std::st
 // The same windows would come twice, in two orders, and no weight would say how often.
 void check_distinct(const std::vector<MixedSet>& sets, const Dataset& data, const std::string& key) {
   for (std::size_t i = 0; i < sets.size(); ++i)
-    if (sets[i].data.fingerprint() == data.fingerprint())
-      throw user_error("{}: the same data as {}; name it once, with the sum of the weights", key,
+    if (sets[i].data.manifest().tokens_fingerprint() == data.manifest().tokens_fingerprint())
+      throw user_error("{}: the same text as {}; name it once, with the sum of the weights", key,
                        DataConfig::mixture_key(i, "path"));
 }
 
-NamedSet open_set(const std::string& name, const std::string& folder, const std::string& key, const TrainConfig& cfg,
-                  const Mixture& train) {
+NamedSet open_set(const std::string& name, const std::string& folder, const TrainConfig& cfg, const Mixture& train) {
+  const std::string key = key_of_evaluation_set(name);
   Dataset data = open_dataset(folder, key, "validation", cfg);
   check_tokenizer(data, folder, key, train.sets().front().data, cfg.data.key_of_set(0));
   check_sequences(data, key, cfg, Packing::concat);
@@ -71,11 +73,19 @@ Mixture open_training_data(const TrainConfig& cfg) {
 
 std::vector<NamedSet> open_evaluation_sets(const TrainConfig& cfg, const Mixture& train) {
   std::vector<NamedSet> sets;
-  if (!cfg.data.validation.empty())
-    sets.push_back(open_set("validation", cfg.data.validation, "data.validation", cfg, train));
-  for (const auto& [name, folder] : cfg.eval.sets)
-    sets.push_back(open_set(name, folder, "eval.sets." + name, cfg, train));
+  if (!cfg.data.validation.empty()) sets.push_back(open_set("validation", cfg.data.validation, cfg, train));
+  for (const auto& [name, folder] : cfg.eval.sets) sets.push_back(open_set(name, folder, cfg, train));
   return sets;
+}
+
+DataIdentity identity_of(const Mixture& train, const std::vector<NamedSet>& sets) {
+  DataIdentity identity{.training = train.fingerprint(), .evaluation = {}};
+  for (const NamedSet& set : sets) identity.evaluation[set.name] = set.data.manifest().tokens_fingerprint();
+  return identity;
+}
+
+std::string key_of_evaluation_set(const std::string& name) {
+  return name == "validation" ? "data.validation" : "eval.sets." + name;
 }
 
 Facts facts_of(const Mixture& train, const std::vector<NamedSet>& sets) {
@@ -84,8 +94,7 @@ Facts facts_of(const Mixture& train, const std::vector<NamedSet>& sets) {
   if (train.sets().size() > 1)
     for (std::size_t i = 0; i < train.sets().size(); ++i)
       facts[DataConfig::mixture_key(i, "path")] = train.sets()[i].data.fingerprint();
-  for (const NamedSet& set : sets)
-    facts[set.name == "validation" ? "data.validation" : "eval.sets." + set.name] = set.data.fingerprint();
+  for (const NamedSet& set : sets) facts[key_of_evaluation_set(set.name)] = set.data.fingerprint();
   return facts;
 }
 

@@ -63,6 +63,19 @@ std::string utc_now() {
 
 }  // namespace
 
+DataIdentity recorded_data(const fs::path& run) {
+  const fs::path file = run / "environment.json";
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return {};
+  try {
+    const Json starts = read_json(file).at("starts");
+    const Json& start = starts.at(starts.size() - 1);
+    return {.training = start.at("data"), .evaluation = start.at("evaluation_data")};
+  } catch (const std::exception&) {  // damaged, which the next start tells, or of an older version
+    return {};
+  }
+}
+
 std::string conflicting_key(const std::string& old_yaml, const std::string& new_yaml) {
   return first_conflict(ConfigTree::from_text(old_yaml, "config.yaml"), ConfigTree::from_text(new_yaml, "config"));
 }
@@ -99,8 +112,19 @@ void RunDirectory::keep_config(const TrainConfig& cfg) const {
   if (!fs::exists(file)) write_file_atomically(file, write_config(cfg));
 }
 
+void RunDirectory::check_data(const DataIdentity& data) const {
+  std::error_code ignored;
+  if (!fs::exists(path_ / "config.yaml", ignored)) return;
+  if (const std::string was = recorded_data(path_).training; !was.empty() && was != data.training)
+    throw user_error(
+        "{}: cannot begin again, it was begun on data {:.16}, and this is {:.16}; name the same data, or another "
+        "folder "
+        "with --run, or delete this run, which has no checkpoint yet",
+        path_.string(), was, data.training);
+}
+
 void RunDirectory::add_environment(const std::vector<std::string>& command_line, const Machine& machine,
-                                   const Communicator& ranks) {
+                                   const Communicator& ranks, const DataIdentity& data) const {
   const fs::path file = path_ / "environment.json";
   Json starts = Json::array();
   if (fs::exists(file)) try {
@@ -117,6 +141,8 @@ void RunDirectory::add_environment(const std::vector<std::string>& command_line,
   for (int r = 0; r < ranks.size(); ++r)
     if (std::find(hosts.begin(), hosts.end(), ranks.host(r)) == hosts.end()) hosts.push_back(ranks.host(r));
   if (ranks.size() > 1) entry["hosts"] = hosts;
+  entry["data"] = data.training;
+  entry["evaluation_data"] = data.evaluation;
   starts.push_back(entry);
   write_file_atomically(file, to_text({{"starts", starts}}, 2) + "\n");
 }

@@ -5,8 +5,8 @@
 
 #include "core/json.h"
 #include "dist/communicator.h"
-#include "train/config.h"
 #include "train/machine.h"
+#include "train/run_data.h"
 
 namespace xlstm {
 
@@ -26,9 +26,12 @@ class RunDirectory {
     return path_ / "gemm_algorithms.json";
   }  // of matrix products, as a GPU chose them
 
+  // Of a run that has no checkpoint, which would know its data. UserError when its config was kept for other data.
+  void check_data(const DataIdentity& data) const;
   void keep_config(const TrainConfig& cfg) const;  // as the first start resolved it
-  void add_environment(const std::vector<std::string>& command_line, const Machine& machine,
-                       const Communicator& ranks);  // one entry per start of the program
+  // One entry per start of the program.
+  void add_environment(const std::vector<std::string>& command_line, const Machine& machine, const Communicator& ranks,
+                       const DataIdentity& data) const;
   void keep_tokenizer(const fs::path& model, const std::string& sha256);
 
  private:
@@ -37,6 +40,9 @@ class RunDirectory {
   fs::path path_;
   std::unique_ptr<FileLock> lock_;
 };
+
+// Of the last start of the run in that folder, as its environment.json has it.
+DataIdentity recorded_data(const fs::path& run);
 
 // The first key that two configs must share and do not: "optimizer.lr was 0.001, is 0.002", or "".
 std::string conflicting_key(const std::string& old_yaml, const std::string& new_yaml);

@@ -73,8 +73,11 @@ bool add_line(RunMetrics& m, const Json& line, double& seconds) {
     const i64 tokens = m.steps.empty() ? 0 : m.steps.back().tokens;
     add_sets(m, line, *step, tokens);
     if (!has_number_or_null(line, "validation_loss")) return true;
-    m.evaluations.push_back(
-        {.step = *step, .tokens = tokens, .seconds = seconds, .loss = number(line, "validation_loss")});
+    m.evaluations.push_back({.step = *step,
+                             .tokens = tokens,
+                             .seconds = seconds,
+                             .loss = number(line, "validation_loss"),
+                             .scored = whole(line, "validation_tokens").value_or(0)});
     return true;
   }
   if (const auto from = whole(line, "rolled_back_from")) {

@@ -23,6 +23,7 @@ struct EvaluationMetrics {
   i64 step = 0, tokens = 0;  // tokens: seen in training so far
   double seconds = 0;        // of training so far, without evaluations and saves
   double loss = 0;           // nats per token
+  i64 scored = 0;            // tokens that it is the mean over
 };
 
 // Of a set of eval.sets.

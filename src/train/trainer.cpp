@@ -62,6 +62,14 @@ double sum_over_ranks(Communicator& ranks, double mine) {
   return sum;
 }
 
+// They may change between two starts; what was measured with them does not.
+void tell_other_sets(const DataIdentity& before, const DataIdentity& now) {
+  for (const auto& [name, tokens] : now.evaluation)
+    if (const auto it = before.evaluation.find(name); it != before.evaluation.end() && it->second != tokens)
+      log_warning("{}: another set than at the last start; its losses before and from here on do not compare",
+                  key_of_evaluation_set(name));
+}
+
 }  // namespace
 
 Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vector<std::string>& command_line,
@@ -97,9 +105,12 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
   loader_ = open_train_loader();
   ranks_.together("run directory", [&] {
     if (!dir_) return;
+    const DataIdentity data = identity_of(train_data_, evaluation_sets_);
+    if (resumed.empty()) dir_->check_data(data);
+    tell_other_sets(recorded_data(path_), data);
     dir_->keep_tokenizer(train_data_.tokenizer_path(), train_data_.tokenizer_sha256());
-    dir_->keep_config(cfg_);
-    dir_->add_environment(command_line, machine_, ranks_);
+    dir_->add_environment(command_line, machine_, ranks_, data);
+    dir_->keep_config(cfg_);  // last: a config is never there without the data that it was kept for
     tell_start(resumed);
     open_log();
     if (cfg_.eval.prompts.empty()) return;

@@ -12,8 +12,8 @@ Weights::Weights(const ModelConfig& cfg, DType activations, Gpu* gpu)
       no_grads_(Arena::measuring("gradients")) {
   const auto build = [&] {
     no_grads_ = Arena::measuring("gradients");
-    params_ = std::make_unique<ParamStore>(values_, no_grads_, DType::f32,
-                                           activations == DType::bf16 ? &rounded_ : nullptr);
+    params_ =
+        std::make_unique<ParamStore>(values_, no_grads_, DType::f32, activations == DType::bf16 ? &rounded_ : nullptr);
     model_ = std::make_unique<LanguageModel>(*params_, cfg);
   };
   build();

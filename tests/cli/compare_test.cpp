@@ -36,7 +36,9 @@ TEST_F(CompareTest, TrainsOnceAndGoesOn) {
     EXPECT_GT(arm["tokens_per_second"]["mean"].get<double>(), 0);
     EXPECT_LT(arm["largest_input_gate_preactivation"]["mean"].get<double>(), 0);
   }
-  EXPECT_TRUE(fs::exists(path("cmp/report.html")));
+  const std::string page = read_file(path("cmp/report.html"));  // settings by arm, whatever the seeds
+  EXPECT_THAT(page, HasSubstr("<td>model.mixer.input_gate</td><td>exp</td><td>sigmoid</td></tr>"));
+  EXPECT_THAT(page, testing::Not(HasSubstr("<td>run.seed</td>")));
   EXPECT_EQ(read_json(path("cmp/compare.json"))["tokens"], result["tokens"]);
 
   // The same run as `train` would make it; and none of them is run again.
@@ -57,6 +59,11 @@ TEST_F(CompareTest, RunsOfAnotherExperimentAreNamed) {
   must_run(
       {"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "half", "--validation-fraction", "0.5"});
   expect_refused(compare({"--set", "data.train=half"}), {"another experiment", "trained on data"});
+  expect_refused(compare({"--set", "data.validation=half"}), {"another experiment", "evaluated on data"});
+  expect_refused({"report", "cmp"}, {"cmp: is a comparison", "cmp/report.html"});
+  expect_refused(compare({"--set", "eval.batches=3"}), {"another experiment", "eval.batches was 2, is 3"});
+  fs::copy(path("data"), path("moved"), fs::copy_options::recursive);
+  must_run(compare({"--set", "data.validation=moved"}));  // the same text
   EXPECT_EQ(read_file(path("cmp/compare.json")), table);
   EXPECT_FALSE(fs::exists(path("cmp/input_gate=exp/seed_2")));
   for (const char* key : {"train.micro_batch_size", "train.batch_size", "eval.batches"})
@@ -156,6 +163,58 @@ TEST_F(CompareTest, BadInput) {
   expect_refused({"report", "data"}, {"data", "no run there"});
 }
 
+// What would end the last arm ends the command before the first.
+TEST_F(CompareTest, AllArmsAreCheckedFirst) {
+  const auto vary = [](const std::string& text) {
+    return Arguments{"compare", "--config", "tiny.yaml", "--vary", text, "--out", "cmp"};
+  };
+  expect_refused(vary("model.mixer.num_heads=2,3"), {"arm num_heads=3: ", "does not divide into 3 heads"});
+  write("wrong.yaml", "train: {batch_size: 3, micro_batch_size: 2}\n");
+  expect_refused(compare({"--set", "@wrong.yaml"}), {"error: wrong.yaml:1: train.batch_size"});  // no arm's fault
+  expect_refused(vary("model.embedding_dim=32,200000"), {"arm embedding_dim=200000: this run needs", "of memory"});
+  expect_refused(compare({"--set", "data.validation=nothere"}), {"data.validation: nothere: no data set there"});
+  if (run(train("on_gpu", {"--set", "run.device=cuda"})).code != 0) {
+    expect_refused(vary("run.device=cpu,cuda"), {"arm device=cuda: "});
+  }
+  expect_refused(vary("optimizer.lr=1e-3,2e-3,0.001"), {"--vary optimizer.lr: 1e-3 and 0.001 make the same arm"});
+  expect_refused(compare({"--vary", "parallel.reduction_slots=0,2"}), {"--vary parallel.reduction_slots: 0 and 2"});
+  EXPECT_FALSE(fs::exists(path("cmp")));
+}
+
+TEST_F(CompareTest, OverAMixtureAndOverPackedRows) {
+  write("other.jsonl", sample_text(2));
+  must_run({"data", "build", "other.jsonl", "--tokenizer", "tok.model", "--out", "other"});
+  must_run({"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "rows", "--packing", "first_fit",
+            "--context", "24", "--validation-fraction", "0.1"});
+  write("mixed.yaml", "data: {mixture: [{path: data, weight: 3}, {path: other}]}\n");
+  const std::vector<Arguments> cases{{"--set", "@mixed.yaml"},
+                                     {"--set", "data.train=rows", "--set", "data.packing=first_fit"}};
+  for (const Arguments& data : cases) {
+    fs::remove_all(path("cmp"));
+    fs::remove_all(path("alone"));
+    const Ended first = must_run(compare(data));
+    Arguments alone = train("alone", data);
+    alone.insert(alone.end(), {"--set", "model.mixer.input_gate=sigmoid"});
+    must_run(alone);
+    EXPECT_EQ(weights("cmp/input_gate=sigmoid/seed_1"), weights("alone"));
+    const Ended again = must_run(compare(data));
+    EXPECT_THAT(again.err, HasSubstr("finished already"));
+    EXPECT_EQ(again.out, first.out);
+    expect_refused(compare(), {"another experiment"});
+    const std::string page = read_file(path("cmp/report.html"));
+    EXPECT_LT(page.find("<td>model.mixer.input_gate</td>"), page.find("all settings"));
+    EXPECT_GT(page.find(data[1] == "@mixed.yaml" ? "<td>data.mixture.1.path</td>" : "<td>data.packing</td>"),
+              page.find("all settings"));
+    must_run({"report", "cmp/input_gate=exp/seed_1", "alone", "--out", "both.html"});
+  }
+  // The same validation text, packed or not: runs of both stand side by side.
+  must_run(train("plain"));
+  must_run(train("on_rows",
+                 {"--set", "data.train=rows", "--set", "data.packing=first_fit", "--set", "data.validation=rows"}));
+  must_run({"report", "plain", "on_rows", "--out", "packing.html"});
+  EXPECT_THAT(read_file(path("packing.html")), HasSubstr("<td>data.packing</td><td>concat</td><td>first_fit</td>"));
+}
+
 TEST_F(CompareTest, ReportsOfRuns) {
   must_run(train("one"));
   EXPECT_TRUE(fs::exists(path("one/report.html")));
@@ -206,7 +265,7 @@ TEST_F(CompareTest, InABrowserNothingIsFetchedAndNothingOverflows) {
   if (!program_is_there("chromium")) GTEST_SKIP() << "no chromium";
   must_run(compare());
   const std::string page = read_file(path("cmp/report.html"));
-  const int plots = program_is_there("gnuplot") ? 9 : 0;
+  const int plots = program_is_there("gnuplot") ? 11 : 0;
   for (const int width : {1280, 390})
     EXPECT_EQ(looked_at(path(""), page, width),
               fmt::format("width {} plots {} fetched 0 beyond 0 scroll false", width, plots));

@@ -29,5 +29,22 @@ TEST_F(CliTest, SetsAndSamplesOfARun) {
   expect_refused(train("other", {"--set", "eval.sets=data"}), {"--set eval.sets=data", "a section of names"});
 }
 
+// A run may be told to evaluate on another text; that its losses then do not compare is said, and said once.
+TEST_F(CliTest, AnotherTextBehindASetIsTold) {
+  make_data();
+  must_run(
+      {"data", "build", "text.jsonl", "--tokenizer", "tok.model", "--out", "half", "--validation-fraction", "0.5"});
+  fs::copy(path("data"), path("moved"), fs::copy_options::recursive);
+  const auto started = [&](const std::string& stop_at, const std::string& set) {
+    return run(train("run", {"--stop-at", stop_at, "--set", set, "--set", "eval.sets.more=" + set.substr(16)})).err;
+  };
+  const auto told = testing::AllOf(HasSubstr("warning: data.validation: another set than at the last start"),
+                                   HasSubstr("warning: eval.sets.more: another set than at the last start"));
+  started("2", "data.validation=data");
+  EXPECT_THAT(started("4", "data.validation=moved"), testing::Not(HasSubstr("another set")));
+  EXPECT_THAT(started("6", "data.validation=half"), told);
+  EXPECT_THAT(started("8", "data.validation=half"), testing::Not(HasSubstr("another set")));
+}
+
 }  // namespace
 }  // namespace xlstm

@@ -27,7 +27,7 @@ void become(const char* where, char* const* argv, char* environment, const char*
   dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
   dup2(o, STDOUT_FILENO);
   dup2(e, STDERR_FILENO);
-  signal(SIGHUP, SIG_DFL);  // the tests themselves may run under nohup
+  for (const int ignored : {SIGHUP, SIGINT}) signal(ignored, SIG_DFL);  // under nohup; in the background of a script
   execvp(argv[0], argv);
   _exit(127);
 }

@@ -216,5 +216,38 @@ TEST_F(PackedDataTest, WhatDoesNotFitIsRefused) {
   damaged.row(0);
 }
 
+// Whatever byte of a file of rows is wrong: the checksum tells, and reading a row stays within shard and row.
+TEST_F(PackedDataTest, EveryDamagedByteOfRowsIsFound) {
+  build_dataset(packed_build("data"));
+  const Dataset data = Dataset::open(dir_ / "data");
+  data.verify_rows();
+  ASSERT_GT(data.manifest().shards.size(), 1u);
+  const fs::path file = dir_ / "data/train/shard_00001.rows";
+  const std::string whole = read_file(file);
+  const i64 first = data.manifest().shards[0].rows, rows = first + data.manifest().shards[1].rows;
+  i64 silent = 0;
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    std::string bytes = whole;
+    bytes[at] ^= 1;
+    std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;  // the file that is open
+    EXPECT_THAT(user_error_of([&] { data.verify_rows(); }), HasSubstr("shard_00001.rows: damaged: expected xxh3"));
+    bool refused = false;
+    for (i64 r = first; r < rows; ++r) try {
+        std::uint64_t length = 0;
+        for (const RowPiece& piece : data.row(r)) {
+          ASSERT_LE(piece.begin + piece.length, static_cast<std::uint64_t>(data.total_tokens()));
+          length += piece.length;
+        }
+        ASSERT_LE(length, static_cast<std::uint64_t>(kLength));
+      } catch (const UserError&) {
+        refused = true;
+      }
+    silent += !refused;
+  }
+  EXPECT_GT(silent, 0);  // damage that only the checksum tells
+  std::ofstream(file, std::ios::binary | std::ios::trunc) << whole;
+  data.verify_rows();
+}
+
 }  // namespace
 }  // namespace xlstm

@@ -140,7 +140,7 @@ TEST_F(MixedRun, BadSetsAreNamedByTheirKey) {
   EXPECT_THAT(with({.path = (dir / "nothing").string()}),
               AllOf(HasSubstr("data.mixture.1.path: "), HasSubstr("nothing")));
   EXPECT_THAT(with({.path = (tiny_dataset() / "train").string()}),
-              HasSubstr("data.mixture.1.path: the same data as data.mixture.0.path"));
+              HasSubstr("data.mixture.1.path: the same text as data.mixture.0.path"));
   EXPECT_THAT(with({.path = (tiny_dataset() / "validation").string()}), "");  // other data
 
   const std::string vocabulary = "another";  // as `data import` names one

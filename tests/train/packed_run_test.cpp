@@ -100,5 +100,25 @@ TEST(PackedRun, WhatDoesNotFitIsRefused) {
               AllOf(HasSubstr("data.train: "), HasSubstr("not packed")));
 }
 
+// The file has its size, and every row of it could be read: one document would be left out, another come twice.
+TEST(PackedRun, DamagedRowsAreRefusedBeforeAnythingIsMade) {
+  TempDir dir;
+  fs::copy(packed_dataset(), dir / "data", fs::copy_options::recursive);
+  const fs::path file = dir / "data/train/shard_00000.rows";
+  const Dataset data = Dataset::open(dir / "data");
+  std::string bytes = read_file(file);
+  const i64 rows = data.manifest().shards[0].rows;
+  std::memcpy(&bytes[static_cast<std::size_t>(8 * (rows + 1))], &bytes[static_cast<std::size_t>(8 * (rows + 3))], 16);
+  write_text(file, bytes);
+  data.row(0);
+  TrainConfig cfg = packed_run();
+  cfg.data.train = (dir / "data").string();
+  EXPECT_THAT(user_error_of([&] { run_in(dir / "run", cfg); }),
+              AllOf(HasSubstr("data.train: "), HasSubstr("shard_00000.rows: damaged")));
+  EXPECT_FALSE(fs::exists(dir / "run"));
+  cfg.data.packing = Packing::concat;  // which reads no rows
+  EXPECT_EQ(run_in(dir / "run", cfg), RunOutcome::finished);
+}
+
 }  // namespace
 }  // namespace xlstm

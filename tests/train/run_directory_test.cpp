@@ -101,6 +101,33 @@ TEST(RunDirectory, MutatedConfigsNeverCrash) {
   EXPECT_GT(refused, 700);
 }
 
+// Until there is a checkpoint, which knows its data, the run's folder does.
+TEST(RunDirectory, ARunBegunOnOtherDataIsNotTakenOver) {
+  TempDir dir;
+  TrainConfig cfg = tiny_run(), other = tiny_run();
+  other.data.train = (tiny_dataset() / "validation").string();
+  cfg.resolve();
+  { const Trainer killed_before_its_first_step(dir / "run", cfg, {"test"}); }
+  const auto before = content_of(dir.path());
+  EXPECT_THAT(user_error_of([&] { run_in(dir / "run", other); }),
+              testing::AllOf(testing::HasSubstr("begun on data"), testing::HasSubstr("--run"),
+                             testing::HasSubstr("no checkpoint yet")));
+  EXPECT_EQ(content_of(dir.path()), before);
+  fs::copy(tiny_dataset(), dir / "moved", fs::copy_options::recursive);
+  other.data.train = (dir / "moved").string();
+  ASSERT_EQ(run_in(dir / "run", other, 6), RunOutcome::stopped);
+  EXPECT_EQ(read_json(dir / "run/environment.json").at("starts").size(), 2u);
+
+  // Who deletes what would say so, may.
+  other.data.train = (tiny_dataset() / "validation").string();
+  fs::remove_all(dir / "run/checkpoints");
+  fs::copy(dir / "run", dir / "other", fs::copy_options::recursive);
+  fs::remove(dir / "run/environment.json");
+  fs::remove(dir / "other/config.yaml");
+  EXPECT_EQ(run_in(dir / "run", other), RunOutcome::finished);
+  EXPECT_EQ(run_in(dir / "other", other), RunOutcome::finished);
+}
+
 // A tokenizer that is not the data set's gets nowhere: not into a run, where it would outlive the mended data set.
 TEST(RunDirectory, KeepsTheTokenizerOfTheDataSetAlone) {
   TempDir dir;

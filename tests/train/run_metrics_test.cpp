@@ -103,6 +103,21 @@ TEST(Comparison, SpreadIsTheSampleDeviation) {
   EXPECT_DOUBLE_EQ(*spread_of({1, 3})->deviation, std::sqrt(2.0));
 }
 
+// Seeds that differ by 1 and arms that differ by 0.01: the pairs show it, the spread over the seeds does not.
+TEST_F(MetricsTest, DifferencesAreOfPairsOfOneSeed) {
+  const auto finished = [](i64 seed, RunMetrics m) { return ArmRun{seed, std::move(m), true, false}; };
+  const std::vector<Arm> arms = make_arms({{"a", {"1", "2"}}});
+  const Comparison c = compare_runs(arms,
+                                    {{finished(1, run(2, 3, 2)), finished(2, run(2, 4, 3))},
+                                     {finished(1, run(1, 3, 2.01)), finished(2, run(1, 4, 3.01))}},
+                                    {1000, 2000});
+  EXPECT_GT(*c.arms[1].loss->deviation, 0.7);
+  EXPECT_NEAR(c.arms[1].loss_difference->mean, 0.01, 1e-12);
+  EXPECT_NEAR(*c.arms[1].loss_difference->deviation, 0, 1e-12);
+  EXPECT_EQ(c.to_json()["arms"][0]["loss_difference"], nullptr);
+  EXPECT_THAT(c.table(), HasSubstr("0.0100 ± 0.0000"));
+}
+
 TEST_F(MetricsTest, EqualTokensAndEqualSeconds) {
   const std::vector<Arm> arms = make_arms({{"a", {"1", "2"}}});
   // The second arm is twice as fast: in its 8 s it has seen all tokens, the first one half of them.
@@ -116,6 +131,10 @@ TEST_F(MetricsTest, EqualTokensAndEqualSeconds) {
   EXPECT_EQ(c.seconds, 8);
   EXPECT_DOUBLE_EQ(c.arms[0].loss->mean, 2.1);
   EXPECT_NEAR(*c.arms[0].loss->deviation, std::sqrt(0.02), 1e-14);  // of 2 and 2.2, which f64 does not have
+  EXPECT_FALSE(c.arms[0].loss_difference || c.arms[0].perplexity_difference);
+  EXPECT_DOUBLE_EQ(c.arms[1].loss_difference->mean, 0);  // 0.1 and -0.1: the seeds do not cancel here
+  EXPECT_NEAR(*c.arms[1].loss_difference->deviation, std::sqrt(0.02), 1e-14);
+  EXPECT_DOUBLE_EQ(c.arms[1].perplexity_difference->mean, std::exp(2.1) - (std::exp(2.0) + std::exp(2.2)) / 2);
   EXPECT_DOUBLE_EQ(c.arms[0].perplexity->mean, (std::exp(2.0) + std::exp(2.2)) / 2);
   EXPECT_DOUBLE_EQ(c.arms[0].loss_at_seconds->mean, 3.1);
   EXPECT_DOUBLE_EQ(c.arms[1].loss_at_seconds->mean, 2.1);
@@ -123,6 +142,18 @@ TEST_F(MetricsTest, EqualTokensAndEqualSeconds) {
   EXPECT_EQ(c.arms[1].peak_bytes, 2000);
   EXPECT_THAT(c.table(), HasSubstr("2.1000 ± 0.1414"));
   EXPECT_EQ(c.to_json()["arms"][1]["largest_input_gate_preactivation"]["mean"], -8);
+
+  // Seeds that have not begun are left out, and counted.
+  const Comparison half = compare_runs(
+      arms, {{finished(1, run(2, 3, 2)), ArmRun{.seed = 2}}, {finished(1, run(1, 3.1, 2.1)), ArmRun{.seed = 2}}},
+      {1, 1});
+  EXPECT_EQ(half.step, 8);
+  EXPECT_EQ(half.arms[1].loss->mean, 2.1);
+  EXPECT_DOUBLE_EQ(half.arms[1].loss_difference->mean, 2.1 - 2);
+  EXPECT_EQ(half.arms[1].seeds, 2);
+  EXPECT_EQ(half.arms[1].evaluated, 1);
+  EXPECT_THAT(half.table(), HasSubstr("2 (1 so far)"));
+  EXPECT_EQ(compare_runs(arms, {{ArmRun{}}, {ArmRun{}}}, {1, 1}).arms[0].loss, std::nullopt);
 
   // A run that has not come so far: what all have counts.
   const Comparison early = compare_runs(
