@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Training speed of the published PyTorch packages on a CPU, at the shapes of bench/configs.
+"""Speed of the published PyTorch packages on a CPU, at the shapes of bench/configs: updates as `xlstm bench step`,
+evaluation and generation as `xlstm bench inference`.
 
-Needs: pip install torch xlstm mlstm_kernels        Usage: torch_step.py tiny|small|160m [--steps N] [--bf16] [--threads N]
+Needs: pip install torch xlstm mlstm_kernels
+Usage: torch_step.py tiny|small|160m [--task train|eval|generate] [--steps N] [--bf16] [--threads N]
 Tuned as far as it goes without touching the packages: start it with
   LD_PRELOAD=libjemalloc.so.2 MALLOC_CONF=thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1    (Debian: libjemalloc2)
-Prints one JSON object: tokens_per_second is of the median step, peak_bytes the largest resident size.
+Prints one JSON object: tokens_per_second is of the median step (pass, token), peak_bytes the largest resident size.
 """
 import argparse
 import json
@@ -26,7 +28,8 @@ SHAPES = {  # vocabulary, width, blocks, heads, batch, context: bench/configs/*.
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shape", choices=SHAPES)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--task", choices=("train", "eval", "generate"), default="train")
+    parser.add_argument("--steps", type=int, default=5, help="that are timed; tokens of a generation")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true", help="autocast to bf16, f32 weights")
     args = parser.parse_args()
@@ -34,7 +37,8 @@ def main():
     torch.manual_seed(1)
     vocab, dim, blocks, heads, batch, context = SHAPES[args.shape]
     model = xLSTMLarge(xLSTMLargeConfig(
-        embedding_dim=dim, num_heads=heads, num_blocks=blocks, vocab_size=vocab, return_last_states=True, mode="train",
+        embedding_dim=dim, num_heads=heads, num_blocks=blocks, vocab_size=vocab, return_last_states=True,
+        mode="inference" if args.task == "generate" else "train",
         chunkwise_kernel="chunkwise--native_custbw", sequence_kernel="native_sequence__native", step_kernel="native",
         chunk_size=64, autocast_kernel_dtype="bfloat16" if args.bf16 else "float32"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
@@ -52,13 +56,37 @@ def main():
         optimizer.zero_grad(set_to_none=True)
         return time.perf_counter() - begin
 
+    state = None
+
+    @torch.no_grad()
+    def evaluate():
+        begin = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
+            logits = model(tokens[:, :-1])
+            logits = logits[0] if isinstance(logits, tuple) else logits
+        F.cross_entropy(logits.float().reshape(-1, vocab), tokens[:, 1:].reshape(-1))
+        return time.perf_counter() - begin
+
+    @torch.no_grad()
+    def generate():  # one token of one prompt
+        nonlocal state
+        begin = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
+            logits, state = model(tokens[:1, :1], state)
+        logits[0, -1].argmax()
+        return time.perf_counter() - begin
+
+    run = {"train": step, "eval": evaluate, "generate": generate}[args.task]
+    if args.task == "generate" and args.bf16:  # weights are what is read: no casting of them with each token
+        model = model.to(torch.bfloat16)
     for _ in range(2):
-        step()
-    seconds = statistics.median(step() for _ in range(args.steps))
+        run()
+    seconds = statistics.median(run() for _ in range(args.steps))
+    in_one_run = 1 if args.task == "generate" else batch * context
     print(json.dumps({
-        "shape": args.shape, "precision": "bf16" if args.bf16 else "f32", "torch": torch.__version__,
+        "shape": args.shape, "task": args.task, "precision": "bf16" if args.bf16 else "f32", "torch": torch.__version__,
         "parameters": sum(p.numel() for p in model.parameters()), "threads": args.threads,
-        "tokens_per_second": batch * context / seconds, "seconds_per_step": seconds,
+        "tokens_per_second": in_one_run / seconds, "seconds_per_step": seconds,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 

@@ -16,8 +16,8 @@ namespace {
 // to the new end, which is what someone who extends a run asks for.
 bool may_change(const std::string& key) {
   if (names_data_folder(key) || (key.starts_with("data.mixture.") && key.ends_with(".name"))) return true;
-  for (const char* prefix : {"run.name", "run.threads", "run.device", "run.check", "run.cuda_graph", "train.steps",
-                             "train.recompute", "parallel.shard_optimizer", "parallel.timeout",
+  for (const char* prefix : {"run.name", "run.threads", "run.device", "run.cpu_isa", "run.check", "run.cuda_graph",
+                             "train.steps", "train.recompute", "parallel.shard_optimizer", "parallel.timeout",
                              "parallel.check_interval", "checkpoint.", "eval.", "guard.", "log."})
     if (key.starts_with(prefix)) return true;
   return false;
