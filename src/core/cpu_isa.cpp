@@ -6,6 +6,8 @@
 #include <unistd.h>
 #endif
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 
 namespace xlstm {
@@ -25,10 +27,12 @@ bool has_amx_bf16() {
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kBf16) != 0 && (d & kTile) != 0;
 }
 
-// The registers are 8 KiB per thread, which Linux saves for programs that asked; threads made later inherit it.
-bool system_grants_tiles() {
+// The registers are 8 KiB per thread, which Linux saves for processes that asked. Why it refused, or "".
+std::string ask_for_tiles() {
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  if (syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0) return "";
+  if (errno == ENOSPC) return "a thread's alternate stack for signals is too small for AMX's registers";
+  return fmt::format("the system keeps AMX from programs (Linux from 5.16 on gives it): {}", std::strerror(errno));
 }
 #endif
 
@@ -54,8 +58,8 @@ std::string missing_for(CpuIsa isa) {
   if (!has_avx512()) return "the processor has no AVX-512 (F, BW, DQ, VL)";
   if (isa == CpuIsa::avx512) return "";
   if (!has_amx_bf16()) return "the processor has no AMX (TILE, BF16), or a virtual machine hides it";
-  static const bool granted = system_grants_tiles();
-  return granted ? "" : "the system keeps AMX from programs (Linux from 5.16 on gives it)";
+  static const std::string refused = ask_for_tiles();
+  return refused;
 #else
   return isa == CpuIsa::baseline ? "" : "this is no x86-64 processor";
 #endif

@@ -16,7 +16,8 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 // While one of oneDNN's matrix products runs, the stack pointer may stand at the beginning of its workspace on the
 // heap: a handler that went on from there would overwrite what lies before it. So the handler has a stack of its own,
-// in the thread that trains, which is the first thread and so the one that gets the signals of a process.
+// in the thread that trains, which is the first thread and so the one that gets the signals of a process. AMX's
+// registers make a signal's frame 11 KiB large.
 alignas(64) std::byte handler_stack[1 << 16];
 thread_local stack_t stack_before;
 

@@ -1,4 +1,5 @@
 // What the op table does not show of AMX's products: the accuracy of f32 from three bf16, and numbers at the limits.
+// With emulated tiles in tiles_test, with the processor's in kernels_test.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,7 +16,8 @@ namespace {
 class ProductOnTiles : public testing::Test {
  protected:
   void SetUp() override {
-    if (!missing_for(CpuIsa::avx512).empty()) GTEST_SKIP() << missing_for(CpuIsa::avx512);
+    const CpuIsa needed = tiles_are_emulated ? CpuIsa::avx512 : CpuIsa::amx;
+    if (!missing_for(needed).empty()) GTEST_SKIP() << missing_for(needed);
   }
 
   // c (M, N) = a (M, K) b (N, K)^T

@@ -137,7 +137,7 @@ void multiply_cut(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b, i64 
 template <class E>
 void multiply_by_tiles(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   multiply_cut<E>(p, c, z, a, b, TileBlocks<E>::kColumns,
-                  [](const ProductTile<E>& tile, const auto& finish) { multiply_on_tiles(tile, finish); });
+                  [](const ProductTile<E>& tile, const auto& finish) { multiply_on_tiles(tile, std::cref(finish)); });
 }
 #else
 template <class E>

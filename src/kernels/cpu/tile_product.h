@@ -1,7 +1,7 @@
 #pragma once
 // Products on AMX's tiles (tiles.h): bf16 as it is, f32 as three bf16 per element, of whose nine products the six that
 // f32 can see are summed. One rectangle of the result by one thread; blocks of both operands are packed into this
-// thread's scratch memory (tile_pack.h), where the left one stays in the L2 cache, a panel of the right one in L1.
+// thread's scratch memory (tile_pack.h), where they stay in the L2 cache.
 #include <functional>
 
 #include "kernels/cpu/tile_pack.h"
