@@ -24,7 +24,7 @@ void publish(const BenchResult& result, bool as_json, const std::string& save) {
 void save(const BenchResult& result, const std::string& save) {
   if (save.empty()) return;
   Json file = result.json;
-  file["environment"] = describe_environment();
+  file["environment"] = file.contains("machine") ? file["machine"] : describe_environment();
   if (const fs::path folder = fs::path(save).parent_path(); !folder.empty()) make_directory(folder);
   write_file_atomically(save, to_text(file, 2) + "\n");
 }

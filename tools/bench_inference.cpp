@@ -22,18 +22,16 @@ struct InferenceOptions {
   BenchOutput out;
 };
 
-// Tensors that `plan` makes, and scratch memory for what `work` does with them.
+// work() with the tensors that `plan` makes, and scratch memory for it.
 template <class Plan, class Work>
 double median_seconds(const Machine& machine, i64 repetitions, const Plan& plan, const Work& work) {
-  Arena measured = Arena::measuring("inference", machine.device()), scratch = Arena::measuring("scratch");
-  Context dry = machine.context(scratch);
-  work(dry, plan(measured));
-  const Buffer memory(std::max<i64>(measured.peak(), 1), machine.gpu()),
-      scratch_memory(std::max<i64>(scratch.peak(), 1), machine.gpu());
-  Arena real("inference", memory.data(), measured.peak(), machine.device());
-  scratch = Arena("scratch", scratch_memory.data(), scratch.peak(), machine.device());
+  Buffer memory;
+  const auto planned = allocate_planned(memory, "inference", machine.gpu(), plan);
+  Arena scratch = Arena::measuring("scratch", machine.device());
   Context ctx = machine.context(scratch);
-  const auto planned = plan(real);
+  work(ctx, planned);
+  const Buffer scratch_memory(std::max<i64>(scratch.peak(), 1), machine.gpu());
+  scratch = Arena("scratch", scratch_memory.data(), scratch.peak(), machine.device());
   std::vector<double> seconds;
   for (i64 i = 0; i < repetitions + 1; ++i) {
     const Timer timer;

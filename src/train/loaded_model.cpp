@@ -13,6 +13,7 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   cfg_.resolve();
 
   if (device) cfg_.run.device = *device;
+  cfg_.run.cpu_isa = if_there(cfg_.run.cpu_isa);
   machine_ = Machine(cfg_.run, ordinal);
 
   weights_ = std::make_unique<Weights>(cfg_.model, activation_type(), machine_.gpu());

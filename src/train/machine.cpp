@@ -25,9 +25,12 @@ std::unique_ptr<Gpu> open(DeviceChoice choice, int ordinal) {
   return nullptr;
 }
 
+CpuIsa isa_of(CpuIsaChoice choice) {
+  return choice == CpuIsaChoice::automatic ? best_cpu_isa() : kCpuIsas[static_cast<std::size_t>(choice) - 1];
+}
+
 CpuIsa chosen(CpuIsaChoice choice) {
-  if (choice == CpuIsaChoice::automatic) return best_cpu_isa();
-  const CpuIsa isa = kCpuIsas[static_cast<std::size_t>(choice) - 1];
+  const CpuIsa isa = isa_of(choice);
   if (const std::string missing = missing_for(isa); !missing.empty())
     throw user_error("run.cpu_isa: {} cannot be had, because {}; use auto, which is {} here",
                      names_of(choice)[static_cast<std::size_t>(choice)], missing, name_of(best_cpu_isa()));
@@ -59,6 +62,10 @@ std::string Machine::kind() const { return gpu_ ? gpu_->info().name : fmt::forma
 std::string Machine::name() const {
   if (gpu_) return gpu_->info().name;
   return fmt::format("{} ({})", counted(max_threads(), "thread"), name_of(isa_));
+}
+
+CpuIsaChoice if_there(CpuIsaChoice choice) {
+  return missing_for(isa_of(choice)).empty() ? choice : CpuIsaChoice::automatic;
 }
 
 std::optional<Machine> machine_if_there(const RunConfig& run) {

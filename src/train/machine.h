@@ -33,6 +33,9 @@ class Machine {
 // Of activations and products.
 DType activation_type(const RunConfig& run);
 
+// Another one where this machine has not what a run was trained with: for a model that is only used.
+CpuIsaChoice if_there(CpuIsaChoice choice);
+
 // Nothing if run.device asks for a GPU and there is none: plans are made without it, too.
 std::optional<Machine> machine_if_there(const RunConfig& run);
 

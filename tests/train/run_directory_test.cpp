@@ -51,7 +51,8 @@ TEST(RunDirectory, RunsWithoutAConfigAreGoneOnWith) {
   EXPECT_EQ(final_weights(dir / "copied"), final_weights(reference.path()));
 }
 
-// Every instruction set that this machine has trains, and is told; another one is refused, with what is missing.
+// Every instruction set that this machine has trains, and is told; another one is refused, with what is missing, but
+// its checkpoints can be used.
 TEST(RunDirectory, TheInstructionSetIsTheConfigs) {
   for (const auto& [choice, isa] : {std::pair{CpuIsaChoice::avx2, CpuIsa::baseline},
                                     {CpuIsaChoice::avx512, CpuIsa::avx512},
@@ -62,8 +63,10 @@ TEST(RunDirectory, TheInstructionSetIsTheConfigs) {
     if (const std::string missing = missing_for(isa); !missing.empty()) {
       EXPECT_THAT(user_error_of([&] { run_in(dir.path(), cfg); }),
                   testing::AllOf(testing::HasSubstr("run.cpu_isa: "), testing::HasSubstr(missing)));
+      EXPECT_EQ(if_there(choice), CpuIsaChoice::automatic);
       continue;
     }
+    EXPECT_EQ(if_there(choice), choice);
     ASSERT_EQ(run_in(dir.path(), cfg, 2), RunOutcome::stopped);
     EXPECT_EQ(read_json(dir / "environment.json").at("starts").at(0).at("instruction_set"), name_of(isa));
   }
