@@ -9,7 +9,10 @@ namespace xlstm {
 
 i64 mlstm_workspace_elements(Device device, DType type, const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim,
                              int threads, bool backward) {
-  if (device == Device::cpu) return threads * MlstmWorkspace(shape, tokens, qk_dim, v_dim, backward).total;
+  if (device == Device::cpu) {
+    const auto slice = [&](bool tiles) { return MlstmWorkspace(shape, tokens, qk_dim, v_dim, backward, tiles).total; };
+    return threads * (type == DType::bf16 ? std::max(slice(false), slice(true)) : slice(false));
+  }
   const mlstm::Shape s{.sequences = static_cast<int>(shape.sequences),
                        .tokens = static_cast<int>(tokens),
                        .heads = static_cast<int>(shape.heads),

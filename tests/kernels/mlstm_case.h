@@ -1,11 +1,14 @@
 #pragma once
-// Inputs of the mLSTM ops as doubles, and runs of the ops on them in f32 or f64 with every output and the workspace
-// filled with NaN beforehand.
+// Inputs of the mLSTM ops as doubles, and runs of the ops on them in f64, f32 or bf16 with every output and the
+// workspace filled with NaN beforehand.
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <limits>
 #include <numeric>
 #include <vector>
 
+#include "core/bf16.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "kernels/ops.h"
@@ -77,16 +80,38 @@ inline MlstmCase random_case(i64 B, i64 T, i64 H, i64 K, i64 V, bool normalize, 
   return x;
 }
 
+template <class S>
+S element(double x) {
+  if constexpr (std::is_same_v<S, bf16>)
+    return to_bf16(static_cast<float>(x));
+  else
+    return static_cast<S>(x);
+}
+template <class S>
+double number(S x) {
+  if constexpr (std::is_same_v<S, bf16>)
+    return static_cast<double>(to_float(x));
+  else
+    return static_cast<double>(x);
+}
+// Of gates, states and statistics beside activations of type S
+template <class S>
+using StatOf = std::conditional_t<std::is_same_v<S, bf16>, float, S>;
+
 // Row-major storage of type S that can be handed to an op and read back.
 template <class S>
 class Matrix {
  public:
-  Matrix(i64 rows, i64 cols, double value = kNaN) : data_(rows * cols, S(value)), rows_(rows), cols_(cols) {}
+  Matrix(i64 rows, i64 cols, double value = kNaN) : data_(rows * cols, element<S>(value)), rows_(rows), cols_(cols) {}
   Matrix(const Values& values, i64 cols) : Matrix(static_cast<i64>(values.size()) / cols, cols) {
-    std::copy(values.begin(), values.end(), data_.begin());
+    std::transform(values.begin(), values.end(), data_.begin(), element<S>);
   }
   Tensor tensor() { return make_tensor(data_.data(), dtype_of<S>::value, rows_, cols_); }
-  Values values() const { return Values(data_.begin(), data_.end()); }
+  Values values() const {
+    Values all(data_.size());
+    std::transform(data_.begin(), data_.end(), all.begin(), number<S>);
+    return all;
+  }
 
  private:
   std::vector<S> data_;
@@ -96,12 +121,13 @@ class Matrix {
 template <class S>
 void write(Tensor t, const Values& values) {
   for (i64 r = 0; r < t.rows; ++r)
-    for (i64 c = 0; c < t.cols; ++c) t.row<S>(r)[c] = S(values[r * t.cols + c]);
+    for (i64 c = 0; c < t.cols; ++c) t.row<S>(r)[c] = element<S>(values[r * t.cols + c]);
 }
 template <class S>
 Values read(Tensor t) {
   Values values;
-  for (i64 r = 0; r < t.rows; ++r) values.insert(values.end(), t.row<S>(r), t.row<S>(r) + t.cols);
+  for (i64 r = 0; r < t.rows; ++r)
+    for (i64 c = 0; c < t.cols; ++c) values.push_back(number(t.row<S>(r)[c]));
   return values;
 }
 
@@ -123,7 +149,7 @@ struct Projections {
     const Tensor t = whole.tensor();
     for (i64 r = 0; r < t.rows; ++r)
       for (int part = 0, at = width[0]; part < 3; at += (++part < 3 ? width[part] + 1 : 0))
-        if (t.row<S>(r)[at] != S(7)) return false;
+        if (number(t.row<S>(r)[at]) != 7) return false;
     return true;
   }
   i64 width[3];
@@ -150,16 +176,17 @@ struct RunContext {
 // mlstm_forward and then mlstm_backward.
 template <class S>
 MlstmResult run_mlstm(const MlstmCase& x, RunOptions options = {}) {
+  using Stat = StatOf<S>;
   RunContext run(options.isa, options.threads);
   const i64 rows = x.B * x.T, heads = x.B * x.H;
   Projections<S> in(x, options.fused), din(x, options.fused);
   write<S>(in.tensor[0], x.q);
   write<S>(in.tensor[1], x.k);
   write<S>(in.tensor[2], x.v);
-  Matrix<S> log_i(x.log_i, x.H), log_f(x.log_f, x.H), dh(x.dh, x.H * x.V), dlast(x.dlast, x.V);
-  Matrix<S> dlog_i(rows, x.H), dlog_f(rows, x.H), h(rows, x.H * x.V), denominator(rows, x.H), max(rows, x.H);
-  Matrix<S> c0(x.c, x.V), n0(x.n, x.K), m0(x.m, 1), dc0(heads * x.K, x.V);
-  Matrix<S> c(heads * x.K, x.V), n(heads, x.K), m(heads, 1);
+  Matrix<S> dh(x.dh, x.H * x.V), h(rows, x.H * x.V);
+  Matrix<Stat> log_i(x.log_i, x.H), log_f(x.log_f, x.H), dlog_i(rows, x.H), dlog_f(rows, x.H);
+  Matrix<Stat> denominator(rows, x.H), max(rows, x.H), c(heads * x.K, x.V), n(heads, x.K), m(heads, 1);
+  Matrix<Stat> c0(x.c, x.V), n0(x.n, x.K), m0(x.m, 1), dc0(heads * x.K, x.V), dlast(x.dlast, x.V);
   CellState first, last{c.tensor(), {}, {}}, dlast_state, dfirst{dc0.tensor(), {}, {}};
   CellStats stats;
   if (x.with_first) first.c = c0.tensor();
@@ -173,10 +200,10 @@ MlstmResult run_mlstm(const MlstmCase& x, RunOptions options = {}) {
   const CellInputs gradients{din.tensor[0], din.tensor[1], din.tensor[2], {dlog_i.tensor(), dlog_f.tensor()}};
   const CellShape shape = x.shape(options.chunk);
   const auto workspace = [&](bool backward) {
-    return Matrix<S>(
+    return Matrix<Stat>(
         1, mlstm_workspace_elements(Device::cpu, dtype_of<S>::value, shape, x.T, x.K, x.V, max_threads(), backward));
   };
-  Matrix<S> forward_space = workspace(false), backward_space = workspace(true);
+  Matrix<Stat> forward_space = workspace(false), backward_space = workspace(true);
   ops::mlstm_forward(run.ctx, h.tensor(), stats, last, inputs, first, shape, forward_space.tensor());
   ops::mlstm_backward(run.ctx, gradients, dfirst, dh.tensor(), dlast_state, inputs, stats, first, shape,
                       backward_space.tensor());
@@ -294,6 +321,48 @@ inline double condition(const MlstmCase& x) {
     }
   }
   return worst;
+}
+
+// The same with activations that bf16 holds
+inline MlstmCase rounded_case(i64 B, i64 T, i64 H, i64 K, i64 V, bool normalize, std::uint64_t seed, bool with_states,
+                              double i_mean = 0) {
+  MlstmCase x = random_case(B, T, H, K, V, normalize, seed, with_states, i_mean);
+  for (Values* values : {&x.q, &x.k, &x.v, &x.dh})
+    for (double& value : *values) value = number(element<bf16>(value));
+  return x;
+}
+
+// Relative error in the l2 norm.
+inline double l2_error(const Values& got, const Values& want) {
+  if (got.size() != want.size()) return 1e300;
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (!(std::isfinite(got[i]))) return 1e300;
+    difference += (got[i] - want[i]) * (got[i] - want[i]);
+    size += want[i] * want[i];
+  }
+  return std::sqrt(difference / std::max(size, 1e-300));
+}
+
+// Of a kernel in bf16: docs/numerics.md, "The mLSTM cell"
+inline void expect_bf16_cell(const MlstmCase& x, const MlstmResult& got) {
+  constexpr double kOutput = 4e-3, kForgetGate = 3e-2, kStatistic = 1e-5;
+  const MlstmResult want = run_mlstm<double>(x);
+  EXPECT_LT(l2_error(got.h, want.h), kOutput) << "h";
+  EXPECT_LT(l2_error(got.c, want.c), kOutput) << "c";
+  EXPECT_LT(l2_error(got.dq, want.dq), kOutput) << "dq";
+  EXPECT_LT(l2_error(got.dk, want.dk), kOutput) << "dk";
+  EXPECT_LT(l2_error(got.dv, want.dv), kOutput) << "dv";
+  EXPECT_LT(l2_error(got.dlog_i, want.dlog_i), kOutput) << "dlog_i";
+  EXPECT_LT(l2_error(got.dlog_f, want.dlog_f), kForgetGate) << "dlog_f";
+  if (x.with_first) {
+    EXPECT_LT(l2_error(got.dfirst, want.dfirst), kOutput) << "dfirst";
+  }
+  if (!x.normalize) return;
+  EXPECT_LT(l2_error(got.n, want.n), kStatistic) << "n";
+  EXPECT_LT(l2_error(got.m, want.m), kStatistic) << "m";
+  EXPECT_LT(l2_error(got.max, want.max), kStatistic) << "max";
+  EXPECT_LT(l2_error(got.denominator, want.denominator), kStatistic) << "denominator";
 }
 
 // docs/numerics.md, "The mLSTM cell"

@@ -1,5 +1,5 @@
-// mlstm_backward: one task per (sequence, head). It recomputes the states at all chunk boundaries, then walks the
-// chunks in reverse with the gradient dC of the state (spec §5.2, §5.6). The denominator N and all maxima are
+// mlstm_backward: one task per (sequence, head). It recomputes the states before chunks, a group of them at a time, and
+// walks the chunks in reverse with the gradient dC of the state (spec §5.2, §5.6). The denominator N and all maxima are
 // constants.
 #include "kernels/cpu/mlstm_chunk.h"
 
@@ -7,9 +7,11 @@ namespace xlstm::XL_CPU {
 
 namespace {
 
-template <class E>
+template <class Products>
 struct BackwardTask {
-  using T = ArithmeticOf<E>;
+  using E = typename Products::Element;
+  using T = typename Products::T;
+  using Operand = typename Products::Operand;
   BackwardTask(CellInputs din_, CellState dfirst_, Tensor dh_, CellState dlast_, CellInputs in_, CellStats stats_,
                CellState first_, CellShape shape_, const CellDims& dims_, const MlstmWorkspace& ws_, T* memory)
       : din(din_),
@@ -22,20 +24,23 @@ struct BackwardTask {
         shape(shape_),
         dims(dims_),
         ws(ws_),
+        products(ws_, memory),
         gates(memory + ws_.gate_vectors, ws_.L),
-        q{memory + ws_.q, ws_.K},
-        k{memory + ws_.k, ws_.K},
-        scaled{memory + ws_.scaled, ws_.K},
-        v{memory + ws_.v, ws_.V},
-        dh{memory + ws_.dh, ws_.V},
-        k_t{memory + ws_.k_t, ws_.L},
-        v_t{memory + ws_.v_t, ws_.L},
-        dq_rows{memory + ws_.dq, ws_.K},
-        dk_rows{memory + ws_.dk, ws_.K},
+        q(products.operand(ws_.q)),
+        k(products.operand(ws_.k)),
+        v(products.operand(ws_.v)),
+        scaled(products.operand(ws_.scaled)),
+        dh(products.operand(ws_.dh)),
+        weights_in(products.operand(ws_.weights_in)),
+        dweights_in(products.operand(ws_.dweights_in)),
+        c_in(products.operand(ws_.c_in)),
+        dc_in(products.operand(ws_.dc_in)),
+        dq_buffer{memory + ws_.dq, ws_.K},
+        dk_buffer{memory + ws_.dk, ws_.K},
         weights{memory + ws_.weights, ws_.L},
         dweights{memory + ws_.dweights, ws_.L},
-        dc{memory + ws_.dc, ws_.V},
         dc_t{memory + ws_.dc_t, ws_.K},
+        kept(memory + ws_.kept_states),
         states(memory + ws_.states),
         maxima(memory + ws_.maxima),
         chunk(std::max<i64>(1, std::min(shape_.chunk, dims_.tokens))),
@@ -45,32 +50,41 @@ struct BackwardTask {
     sequence = task / shape.heads;
     head = task % shape.heads;
     load_states(task);
-    for (i64 i = 0; i < ws.chunks; ++i) recompute_state(i);
-    for (i64 i = ws.chunks - 1; i >= 0; --i) retreat(i);
-    if (dfirst.absent()) return;
-    for (i64 r = 0; r < dims.qk_dim; ++r)
-      std::memcpy(dfirst.c.row<T>(task * dims.qk_dim + r), dc[r], dims.v_dim * sizeof(T));
+    const i64 groups = (ws.chunks + kMlstmGroup - 1) / kMlstmGroup;
+    for (i64 g = 0; g < groups; ++g) {
+      recompute_group(g);
+      if (g + 1 < groups) std::copy_n(state_t((g + 1) * kMlstmGroup).data, ws.K * ws.V, kept + (g + 1) * ws.K * ws.V);
+    }
+    for (i64 g = groups - 1; g >= 0; --g) {
+      if (g + 1 < groups) recompute_group(g);
+      for (i64 i = end_of(g) - 1; i >= g * kMlstmGroup; --i) retreat(i);
+    }
+    if (!dfirst.absent()) transpose(rows_of<T>(dfirst.c, task * dims.qk_dim, 0), dc_t, dims.v_dim, dims.qk_dim);
   }
 
  private:
-  // C^T before chunk i
-  Rows<T> state_t(i64 i) const { return {states + i * ws.K * ws.V, ws.K}; }
+  // C^T before chunk i of the group in memory; or behind its last chunk
+  Rows<T> state_t(i64 i) const { return {states + (i - group * kMlstmGroup) * ws.K * ws.V, ws.K}; }
+  i64 end_of(i64 g) const { return std::min(ws.chunks, (g + 1) * kMlstmGroup); }
   i64 first_row(i64 i) const { return sequence * dims.tokens + i * chunk; }
 
   void load_states(i64 task) {
-    const std::size_t bytes = static_cast<std::size_t>(ws.K * ws.V) * sizeof(T);
-    std::memset(states, 0, bytes);
-    std::memset(dc.data, 0, bytes);
-    std::memset(dc_t.data, 0, bytes);
+    std::fill_n(kept, ws.K * ws.V, T(0));
+    std::fill_n(dc_t.data, ws.K * ws.V, T(0));
     maxima[0] = shape.normalize ? kMinusInf<T> : T(0);
     const i64 row = task * dims.qk_dim;
     if (!first.absent()) {
-      transpose(state_t(0), rows_of<T>(first.c, row, 0), dims.qk_dim, dims.v_dim);
+      transpose(Rows<T>{kept, ws.K}, rows_of<T>(first.c, row, 0), dims.qk_dim, dims.v_dim);
       if (shape.normalize) maxima[0] = *first.m.row<T>(task);
     }
-    if (dlast.absent()) return;
-    pack(dc, rows_of<T>(dlast.c, row, 0), dims.qk_dim, dims.v_dim);
-    transpose(dc_t, dc, dims.qk_dim, dims.v_dim);
+    if (!dlast.absent()) transpose(dc_t, rows_of<T>(dlast.c, row, 0), dims.qk_dim, dims.v_dim);
+    products.take(dc_in, dc_t, dims.v_dim, dims.qk_dim);
+  }
+
+  void recompute_group(i64 g) {
+    group = g;
+    std::copy_n(kept + g * ws.K * ws.V, ws.K * ws.V, states);
+    for (i64 i = g * kMlstmGroup; i < end_of(g); ++i) recompute_state(i);
   }
 
   void load_gates(i64 i) {
@@ -84,13 +98,10 @@ struct BackwardTask {
     load_gates(i);
     maxima[i + 1] = gates.m_next;
     const i64 r0 = first_row(i);
-    pack(scaled, rows_of<E>(in.k, r0, head * dims.qk_dim), gates.rows, dims.qk_dim, gates.carry);
-    pack(v, rows_of<E>(in.v, r0, head * dims.v_dim), gates.rows, dims.v_dim);
-    for_tiles<T>(dims.v_dim, ws.K, [&](auto& tile) {
-      tile.load(state_t(i), gates.decay);
-      tile.add(transposed(v), scaled, gates.tail, gates.rows);
-      tile.store(state_t(i + 1));
-    });
+    products.load(scaled, {rows_of<E>(in.k, r0, head * dims.qk_dim), gates.rows, dims.qk_dim, gates.carry});
+    products.load(v, {rows_of<E>(in.v, r0, head * dims.v_dim), gates.rows, dims.v_dim}, MlstmForm::left_t);
+    products.accumulate(state_t(i + 1), state_t(i), gates.decay, v, scaled, dims.v_dim, dims.qk_dim, gates.tail,
+                        gates.rows);
   }
 
   // Where dq or dk are computed: the gates' gradients want them before they are rounded.
@@ -113,15 +124,15 @@ struct BackwardTask {
     load_gates(i);
     for (i64 r = 0; r < gates.rows; ++r)
       gates.factor[r] = shape.normalize ? scale / (stats.denominator.row<T>(r0 + r)[head] + T(shape.eps)) : scale;
-    pack(q, rows_of<E>(in.q, r0, head * dims.qk_dim), gates.rows, dims.qk_dim);
-    pack(k, rows_of<E>(in.k, r0, head * dims.qk_dim), gates.rows, dims.qk_dim);
-    pack(v, rows_of<E>(in.v, r0, head * dims.v_dim), gates.rows, dims.v_dim);
-    pack(dh, rows_of<E>(dh_in, r0, head * dims.v_dim), gates.rows, dims.v_dim);
-    transpose(k_t, k, gates.rows, dims.qk_dim);
-    transpose(v_t, v, gates.rows, dims.v_dim);
+    q_rows = rows_of<E>(in.q, r0, head * dims.qk_dim), k_rows = rows_of<E>(in.k, r0, head * dims.qk_dim);
+    products.load(q, {q_rows, gates.rows, dims.qk_dim});
+    products.load(k, {k_rows, gates.rows, dims.qk_dim});
+    products.load(v, {rows_of<E>(in.v, r0, head * dims.v_dim), gates.rows, dims.v_dim},
+                  MlstmForm::left | MlstmForm::right_t);
+    products.load(dh, {rows_of<E>(dh_in, r0, head * dims.v_dim), gates.rows, dims.v_dim});
     compute_weights();
-    const Rows<T> dq = unrounded(rows_of<E>(din.q, r0, head * dims.qk_dim), dq_rows),
-                  dk = unrounded(rows_of<E>(din.k, r0, head * dims.qk_dim), dk_rows);
+    const Rows<T> dq = unrounded(rows_of<E>(din.q, r0, head * dims.qk_dim), dq_buffer),
+                  dk = unrounded(rows_of<E>(din.k, r0, head * dims.qk_dim), dk_buffer);
     compute_dq(dq, state_t(i));
     compute_dk(dk);
     compute_dv(rows_of<E>(din.v, r0, head * dims.v_dim));
@@ -135,16 +146,8 @@ struct BackwardTask {
   // K^-1/2 inter / (N + eps).
   void compute_weights() {
     const i64 width = mlstm_pad(gates.rows);
-    for_tiles<T>(gates.rows, width, [&](auto& tile) {
-      if (tile.j >= tile.i + kTileRows) return;
-      tile.add(plain(q), k_t, 0, dims.qk_dim);
-      tile.store(weights);
-    });
-    for_tiles<T>(gates.rows, width, [&](auto& tile) {
-      if (tile.j >= tile.i + kTileRows) return;
-      tile.add(plain(dh), v_t, 0, dims.v_dim);
-      tile.store(dweights);
-    });
+    products.lower(weights, q, k, gates.rows, dims.qk_dim);
+    products.lower(dweights, dh, v, gates.rows, dims.v_dim);
     for (i64 i = 0; i < gates.rows; ++i) {
       const Vec<T> factor(gates.factor[i]);
       for_decays(gates, i, width, [&](i64 j, Vec<T> decay, auto&& keep) {
@@ -154,47 +157,33 @@ struct BackwardTask {
       });
       gates.factor[i] *= gates.inter[i];
     }
+    products.take(weights_in, weights, gates.rows, gates.rows);
+    products.take(dweights_in, dweights, gates.rows, gates.rows);
   }
 
-  void compute_dq(Rows<T> dq, Rows<const T> c_t) {
-    for_tiles<T>(gates.rows, ws.K, [&](auto& tile) {
-      if (tile.i < gates.head) {
-        tile.add(plain(dh), c_t, 0, dims.v_dim);
-        tile.scale_rows(gates.factor);
-      }
-      tile.add(plain(dweights), k, static_cast<i64>(gates.start[tile.i]), std::min(gates.rows, tile.i + kTileRows));
-      tile.store(dq, gates.rows, dims.qk_dim);
-    });
+  void compute_dq(Rows<T> dq, Rows<T> c_t) {
+    if (gates.head > 0) products.take(c_in, c_t, dims.v_dim, dims.qk_dim);
+    products.add_up(dq, gates.rows, dims.qk_dim, {dh, c_in, dims.v_dim, gates.factor, 0, gates.head},
+                    {dweights_in, k, gates.start});
   }
 
   void compute_dk(Rows<T> dk) {
-    for_tiles<T>(gates.rows, ws.K, [&](auto& tile) {
-      if (tile.i + kTileRows > gates.tail) {
-        tile.add(plain(v), dc_t, 0, dims.v_dim);
-        tile.scale_rows(gates.carry);
-      }
-      tile.add(transposed(dweights), q, tile.i, gates.rows);
-      tile.store(dk, gates.rows, dims.qk_dim);
-    });
+    products.add_up(dk, gates.rows, dims.qk_dim, {v, dc_in, dims.v_dim, gates.carry, gates.tail, gates.rows},
+                    {dweights_in, q, gates.start, /*transposed=*/true});
   }
 
   void compute_dv(Rows<E> dv) {
-    for_tiles<T>(gates.rows, ws.V, [&](auto& tile) {
-      if (tile.i + kTileRows > gates.tail) {
-        tile.add(plain(k), dc, 0, dims.qk_dim);
-        tile.scale_rows(gates.carry);
-      }
-      tile.add(transposed(weights), dh, tile.i, gates.rows);
-      tile.store(dv, gates.rows, dims.v_dim);
-    });
+    products.add_up(dv, gates.rows, dims.v_dim,
+                    {k, dc_in, dims.qk_dim, gates.carry, gates.tail, gates.rows, /*transposed=*/true},
+                    {weights_in, dh, gates.start, /*transposed=*/true});
   }
 
   // dlog i_t = k_t . dk_t;  dlog f_t = sum of (q . dq - k . dk) from t to the end of its segment, and <dC, C> behind
   // the chunk if the segment reaches it. The state before a reset is dropped whatever log f is: 0 there.
   void compute_dgates(i64 r0, Rows<T> dq, Rows<T> dk, T behind) {
     for (i64 t = gates.rows - 1; t >= 0; --t) {
-      const T k_dk = dot(k[t], dk[t], dims.qk_dim);
-      behind += dot(q[t], dq[t], dims.qk_dim) - k_dk;
+      const T k_dk = dot(k_rows[t], dk[t], dims.qk_dim);
+      behind += dot(q_rows[t], dq[t], dims.qk_dim) - k_dk;
       if (t == static_cast<i64>(gates.start[t]) && t >= gates.head) behind = 0;
       din.log.i.row<T>(r0 + t)[head] = k_dk;
       din.log.f.row<T>(r0 + t)[head] = behind;
@@ -203,13 +192,9 @@ struct BackwardTask {
 
   // dC = decay dC + (factor o q)^T dh, over the rows that saw the incoming state
   void update_dc() {
-    pack(scaled, q, gates.head, dims.qk_dim, gates.factor);
-    for_tiles<T>(dims.v_dim, ws.K, [&](auto& tile) {
-      tile.load(dc_t, gates.decay);
-      tile.add(transposed(dh), scaled, 0, gates.head);
-      tile.store(dc_t);
-    });
-    transpose(dc, dc_t, dims.v_dim, dims.qk_dim);
+    products.load(scaled, {q_rows, gates.head, dims.qk_dim, gates.factor});
+    products.accumulate(dc_t, dc_t, gates.decay, dh, scaled, dims.v_dim, dims.qk_dim, 0, gates.head);
+    products.take(dc_in, dc_t, dims.v_dim, dims.qk_dim);
   }
 
   CellInputs din, in;
@@ -219,10 +204,13 @@ struct BackwardTask {
   CellShape shape;
   const CellDims& dims;
   const MlstmWorkspace& ws;
+  Products products;
   ChunkGates<T> gates;
-  Rows<T> q, k, scaled, v, dh, k_t, v_t, dq_rows, dk_rows, weights, dweights, dc, dc_t;
-  T *states, *maxima;  // C^T and m before every chunk, and behind the last
-  i64 chunk, sequence = 0, head = 0;
+  Operand q, k, v, scaled, dh, weights_in, dweights_in, c_in, dc_in;
+  Rows<T> dq_buffer, dk_buffer, weights, dweights, dc_t;
+  Rows<E> q_rows, k_rows;     // of this chunk, in memory
+  T *kept, *states, *maxima;  // C^T before every group; before every chunk of one; m before every chunk
+  i64 chunk, group = 0, sequence = 0, head = 0;
   T scale;
 };
 
@@ -240,12 +228,12 @@ void mlstm_backward(Context& ctx, CellInputs din, CellState dfirst, Tensor dh, C
   if (!dlast.absent()) check_cell_state(dlast, dims, shape, false);
   if (ctx.profile)
     ctx.profile->add_flops(ctx.op_class, mlstm_backward_flops(shape, dims.tokens, dims.qk_dim, dims.v_dim));
-  const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, true);
-  check_workspace(workspace, ws.total);
-  with_element_type(dh.dtype, [&]<class E, class T>() {
+  with_products(ctx, dh.dtype, [&]<class Products>() {
+    const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, true, Products::kTiles);
+    check_workspace(workspace, ws.total);
     parallel_for(shape.sequences * shape.heads, [&](i64 task) {
-      T* memory = workspace.row<T>() + thread_index() * ws.total;
-      BackwardTask<E>(din, dfirst, dh, dlast, in, stats, first, shape, dims, ws, memory).run(task);
+      auto* const memory = workspace.row<typename Products::T>() + thread_index() * ws.total;
+      BackwardTask<Products>(din, dfirst, dh, dlast, in, stats, first, shape, dims, ws, memory).run(task);
     });
   });
 }

@@ -1,9 +1,11 @@
 #pragma once
-// What the forward and the backward pass of the chunkwise mLSTM share: the gates of a chunk, the matrix of its decays,
-// and copies of its rows into the workspace. Notation of spec §3: b, a, g, m, M.
+// What the forward and the backward pass of the chunkwise mLSTM share: the gates of a chunk, and the matrix of its
+// decays. Notation of spec §3: b, a, g, m, M.
 #include "core/parallel.h"
-#include "kernels/cpu/mlstm_workspace.h"
-#include "kernels/cpu/small_gemm.h"
+#include "kernels/cpu/mlstm_vectors.h"
+#if defined(__AVX512F__)
+#include "kernels/cpu/mlstm_tiles.h"
+#endif
 #include "kernels/ops.h"
 
 namespace xlstm::XL_CPU {
@@ -107,24 +109,20 @@ void for_decays(const ChunkGates<T>& g, i64 i, i64 padded_rows, F&& body) {
   }
 }
 
-// to[r][0..cols) = from[r][0..cols) * scale[r] (without scale: * 1), then zeros up to padded_cols
 template <class T, class E>
-void pack(Rows<T> to, Rows<E> from, i64 rows, i64 cols, const T* scale = nullptr) {
-  const std::size_t rest = static_cast<std::size_t>(mlstm_pad(cols) - cols) * sizeof(T);
-  for (i64 r = 0; r < rows; ++r) {
-    const E* in = from[r];
-    const T factor = scale ? scale[r] : T(1);
-    T* out = to[r];
-    for_lanes<T>(cols, [&](i64 j, i64 w) { store(out + j, load(in + j, w) * Vec<T>(factor), w); });
-    std::memset(out + cols, 0, rest);
-  }
-}
-
-template <class T>
-T dot(const T* a, const T* b, i64 n) {
+T dot(const E* a, const T* b, i64 n) {
   Vec<T> sum{T(0)};
   for_lanes<T>(n, [&](i64 j, i64 w) { sum += load(a + j, w) * load(b + j, w); });
   return sum.sum();
+}
+
+// f.template operator()<Products>(), for activations of `type`
+template <class F>
+void with_products([[maybe_unused]] const Context& ctx, DType type, F&& f) {
+#if defined(__AVX512F__)
+  if (ctx.isa == CpuIsa::amx && type == DType::bf16) return f.template operator()<TileProducts>();
+#endif
+  with_element_type(type, [&]<class E, class T>() { f.template operator()<VectorProducts<E>>(); });
 }
 
 inline void check_workspace(const Tensor& workspace, i64 elements_per_thread) {

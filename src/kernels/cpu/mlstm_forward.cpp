@@ -6,9 +6,11 @@ namespace xlstm::XL_CPU {
 
 namespace {
 
-template <class E>
+template <class Products>
 struct ForwardTask {
-  using T = ArithmeticOf<E>;
+  using E = typename Products::Element;
+  using T = typename Products::T;
+  using Operand = typename Products::Operand;
   ForwardTask(Tensor h_, CellStats stats_, CellState last_, CellInputs in_, CellState first_, CellShape shape_,
               const CellDims& dims_, const MlstmWorkspace& ws_, T* memory)
       : h(h_),
@@ -19,11 +21,14 @@ struct ForwardTask {
         shape(shape_),
         dims(dims_),
         ws(ws_),
+        products(ws_, memory),
         gates(memory + ws_.gate_vectors, ws_.L),
-        q{memory + ws_.q, ws_.K},
-        k_t{memory + ws_.k_t, ws_.L},
-        v{memory + ws_.v, ws_.V},
-        scaled_k{memory + ws_.scaled, ws_.K},
+        q(products.operand(ws_.q)),
+        k(products.operand(ws_.k)),
+        v(products.operand(ws_.v)),
+        scaled_k(products.operand(ws_.scaled)),
+        weights_in(products.operand(ws_.weights_in)),
+        c_in(products.operand(ws_.c_in)),
         weights{memory + ws_.weights, ws_.L},
         c{memory + ws_.c, ws_.V},
         n(memory + ws_.n) {}
@@ -62,15 +67,15 @@ struct ForwardTask {
 
   // rows tokens from token t of the sequence on
   void advance(i64 t, i64 rows) {
-    const i64 r0 = sequence * dims.tokens + t;
-    const Rows<E> k_in = rows_of<E>(in.k, r0, head * dims.qk_dim);
+    const i64 r0 = sequence * dims.tokens + t, width = dims.qk_dim;
+    q_rows = rows_of<E>(in.q, r0, head * width), k_rows = rows_of<E>(in.k, r0, head * width);
     compute_gates<T>(gates, rows_of<T>(in.log.i, r0, head), rows_of<T>(in.log.f, r0, head), rows, m, fresh,
                      shape.normalize);
     fresh = false;
-    pack(q, rows_of<E>(in.q, r0, head * dims.qk_dim), rows, dims.qk_dim);
-    pack(scaled_k, k_in, rows, dims.qk_dim, gates.carry);
-    pack(v, rows_of<E>(in.v, r0, head * dims.v_dim + v_begin), rows, v_cols);
-    transpose(k_t, k_in, rows, dims.qk_dim);
+    products.load(q, {q_rows, rows, width});
+    products.load(k, {k_rows, rows, width});
+    products.load(scaled_k, {k_rows, rows, width, gates.carry});
+    products.load(v, {rows_of<E>(in.v, r0, head * dims.v_dim + v_begin), rows, v_cols});
     compute_weights(r0);
     compute_h(rows_of<E>(h, r0, head * dims.v_dim + v_begin));
     update_state();
@@ -78,11 +83,7 @@ struct ForwardTask {
 
   // weights = K^-1/2 (q k^T) o D / (N + eps), gates.factor = K^-1/2 inter / (N + eps): with them h is two products.
   void compute_weights(i64 r0) {
-    for_tiles<T>(gates.rows, mlstm_pad(gates.rows), [&](auto& tile) {
-      if (tile.j >= tile.i + kTileRows) return;
-      tile.add(plain(q), k_t, 0, dims.qk_dim);
-      tile.store(weights);
-    });
+    products.lower(weights, q, k, gates.rows, dims.qk_dim);
     const T scale = T(1 / std::sqrt(double(dims.qk_dim)));
     const i64 width = mlstm_pad(gates.rows);
     for (i64 i = 0; i < gates.rows; ++i) {
@@ -107,33 +108,25 @@ struct ForwardTask {
 
   // N_i = max(|n_i . q_i|, e^-M_i), with n_i . q_i of this chunk given
   T normalizer(i64 i, T within_chunk) const {
-    const T from_state = i < gates.head ? gates.factor[i] * dot(q[i], n, dims.qk_dim) : T(0);
+    const T from_state = i < gates.head ? gates.factor[i] * dot(q_rows[i], n, dims.qk_dim) : T(0);
     return std::max(std::abs(from_state + within_chunk), exp(Vec<T>(-gates.max[i])).v[0]);
   }
 
   void compute_h(Rows<E> out) {
-    for_tiles<T>(gates.rows, mlstm_pad(v_cols), [&](auto& tile) {
-      if (tile.i < gates.head) {
-        tile.add(plain(q), c, 0, dims.qk_dim);
-        tile.scale_rows(gates.factor);
-      }
-      tile.add(plain(weights), v, static_cast<i64>(gates.start[tile.i]), std::min(gates.rows, tile.i + kTileRows));
-      tile.store(out, gates.rows, v_cols);
-    });
+    if (gates.head > 0) products.take(c_in, c, dims.qk_dim, v_cols);
+    products.take(weights_in, weights, gates.rows, gates.rows);
+    products.add_up(out, gates.rows, v_cols, {q, c_in, dims.qk_dim, gates.factor, 0, gates.head},
+                    {weights_in, v, gates.start});
   }
 
   void update_state() {
-    for_tiles<T>(dims.qk_dim, mlstm_pad(v_cols), [&](auto& tile) {
-      tile.load(c, gates.decay);
-      tile.add(transposed(scaled_k), v, gates.tail, gates.rows);
-      tile.store(c);
-    });
+    products.accumulate(c, c, gates.decay, scaled_k, v, dims.qk_dim, v_cols, gates.tail, gates.rows);
     if (!shape.normalize) return;
-    for (i64 d = 0; d < ws.K; d += Vec<T>::kWidth) {
-      Vec<T> sum = Vec<T>::load(n + d) * Vec<T>(gates.decay);
-      for (i64 j = gates.tail; j < gates.rows; ++j) sum += Vec<T>::load(scaled_k[j] + d);
-      sum.store(n + d);
-    }
+    for_lanes<T>(dims.qk_dim, [&](i64 d, i64 lanes) {
+      Vec<T> sum = load(n + d, lanes) * Vec<T>(gates.decay);
+      for (i64 j = gates.tail; j < gates.rows; ++j) sum += load(k_rows[j] + d, lanes) * Vec<T>(gates.carry[j]);
+      store(n + d, sum, lanes);
+    });
     m = gates.m_next;
   }
 
@@ -144,8 +137,11 @@ struct ForwardTask {
   CellShape shape;
   const CellDims& dims;
   const MlstmWorkspace& ws;
+  Products products;
   ChunkGates<T> gates;
-  Rows<T> q, k_t, v, scaled_k, weights, c;
+  Operand q, k, v, scaled_k, weights_in, c_in;
+  Rows<T> weights, c;
+  Rows<E> q_rows, k_rows;  // of this chunk, in memory
   T *n, m = 0;
   bool fresh = false;  // no state yet
   i64 sequence = 0, head = 0, v_begin = 0, v_cols = 0;
@@ -162,14 +158,14 @@ void mlstm_forward(Context& ctx, Tensor h, CellStats stats, CellState last, Cell
   if (!first.absent()) check_cell_state(first, dims, shape, shape.normalize);
   if (ctx.profile)
     ctx.profile->add_flops(ctx.op_class, mlstm_forward_flops(shape, dims.tokens, dims.qk_dim, dims.v_dim));
-  const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, false);
-  check_workspace(workspace, ws.total);
   const i64 block = mlstm_value_block(shape, dims.v_dim), blocks = (dims.v_dim + block - 1) / block;
-  with_element_type(h.dtype, [&]<class E, class T>() {
+  with_products(ctx, h.dtype, [&]<class Products>() {
+    const MlstmWorkspace ws(shape, dims.tokens, dims.qk_dim, dims.v_dim, false, Products::kTiles);
+    check_workspace(workspace, ws.total);
     parallel_for(shape.sequences * shape.heads * blocks, [&](i64 task) {
-      T* memory = workspace.row<T>() + thread_index() * ws.total;
+      auto* const memory = workspace.row<typename Products::T>() + thread_index() * ws.total;
       const i64 v_begin = task % blocks * block;
-      ForwardTask<E>(h, stats, last, in, first, shape, dims, ws, memory)
+      ForwardTask<Products>(h, stats, last, in, first, shape, dims, ws, memory)
           .run(task / blocks, v_begin, std::min(v_begin + block, dims.v_dim));
     });
   });

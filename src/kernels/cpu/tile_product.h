@@ -11,7 +11,7 @@ namespace xlstm::XL_CPU {
 
 template <class E>
 struct TileBlocks {
-  static constexpr i64 kSide = 2 * kTileSide;  // of the result in registers: 2 x 2 tiles
+  static constexpr i64 kSide = kPanelSide;
   static constexpr i64 kDepth = std::is_same_v<E, float> ? 256 : 512, kRows = 512, kColumns = 512;
   static constexpr i64 kSteps = kDepth / kTileTerms;
   static constexpr i64 kStepWords = kParts<E> * 2 * kTileWords;  // of kSide rows: part by part, both tiles
@@ -19,15 +19,12 @@ struct TileBlocks {
   static constexpr i64 kLeft = kRows / kSide * kPanelWords, kRight = kPanelWords, kSums = kRows * kColumns;
 };
 
-// kSide rows of a left operand (columns of a right one) from x on: for each step of kTileTerms terms the tiles of
-// every part.
+// A panel of one of both operands of a product, as it lies in memory
 template <class E>
-void pack_panel(std::uint32_t* to, const Operand<E>& from, bool left, i64 x, i64 width, i64 k, i64 depth) {
-  const bool rows_are_terms = left == from.transposed;
-  for (i64 s = 0; s < depth; s += kTileTerms, to += TileBlocks<E>::kStepWords)
-    for (i64 half = 0; half < 2; ++half)
-      pack_square(to + half * kTileWords, 2 * kTileWords, from, rows_are_terms, !left, x + half * kTileSide,
-                  std::clamp<i64>(width - half * kTileSide, 0, kTileSide), k + s, std::min(kTileTerms, depth - s));
+void pack_operand(std::uint32_t* to, const Operand<E>& from, bool left, i64 x, i64 width, i64 k, i64 depth, i64 steps) {
+  pack_panel<kParts<E>>(
+      to, [&](i64 r, i64 j, i64 n) { return parts_of(from.data + r * from.stride + j, n); }, left,
+      left == from.transposed, x, width, k, depth, steps);
 }
 
 // c (+)= one part of the left panel times one of the right one: registers 0 to 3 are c, 4 and 5 left, 6 and 7 right
@@ -93,10 +90,11 @@ void multiply_tiles(const ProductTile<E>& t, const std::function<void(const floa
     const i64 depth = std::min(P::kDepth, t.terms - k), steps = (depth + kTileTerms - 1) / kTileTerms;
     const bool add = k > 0 || (t.out && t.accumulate);
     for (i64 i = 0; i < t.rows; i += P::kSide)
-      pack_panel(left + i / P::kSide * P::kPanelWords, t.a, true, t.m + i, std::min(P::kSide, t.rows - i), k, depth);
+      pack_operand(left + i / P::kSide * P::kPanelWords, t.a, true, t.m + i, std::min(P::kSide, t.rows - i), k, depth,
+                   steps);
     for (i64 j = 0; j < t.cols; j += P::kSide) {
       const i64 cols = std::min(P::kSide, t.cols - j);
-      pack_panel(right, t.b, false, t.n + j, cols, k, depth);
+      pack_operand(right, t.b, false, t.n + j, cols, k, depth, steps);
       for (i64 i = 0; i < t.rows; i += P::kSide) {
         const i64 rows = std::min(P::kSide, t.rows - i);
         const std::uint32_t* const panel = left + i / P::kSide * P::kPanelWords;
@@ -111,8 +109,41 @@ void multiply_tiles(const ProductTile<E>& t, const std::function<void(const floa
   if (!t.out) finish(sums, ld);
 }
 
+// sums (rows, cols) (+)= left right, of bf16 that is packed whole: panel by panel, each of `steps` steps. All sides are
+// multiples of kPanelSide.
+struct PackedProduct {
+  enum class Zeros : std::uint8_t {  // blocks that are not looked at
+    none,
+    above_left,    // of the left operand, which is square: terms behind the row
+    below_left,    // terms before it
+    above_result,  // not computed
+  };
+  const std::uint32_t *left, *right;
+  i64 rows, cols, steps;
+  Zeros zeros = Zeros::none;
+  float* sums;
+  i64 ld;
+  bool add;
+};
+
+template <class Tiles>
+void multiply_packed(const PackedProduct& p) {
+  using Zeros = PackedProduct::Zeros;
+  static_assert(kPanelSide == kTileTerms);  // a panel of a square's rows is a step of its terms
+  constexpr i64 kStep = TileBlocks<bf16>::kStepWords;
+  const Tiles tiles;
+  for (i64 i = 0; i < p.rows / kPanelSide; ++i) {
+    const i64 begin = p.zeros == Zeros::below_left ? i : 0, end = p.zeros == Zeros::above_left ? i + 1 : p.steps;
+    const i64 columns = p.zeros == Zeros::above_result ? i + 1 : p.cols / kPanelSide;
+    for (i64 j = 0; j < columns; ++j)
+      multiply_panels<bf16, Tiles>(p.left + (i * p.steps + begin) * kStep, p.right + (j * p.steps + begin) * kStep,
+                                   end - begin, p.sums + kPanelSide * (i * p.ld + j), p.ld, p.add);
+  }
+}
+
 // With the processor's tiles (tile_product.cpp); tests put the emulated ones in their place.
 void multiply_on_tiles(const ProductTile<bf16>& t, const std::function<void(const float* sums, i64 ld)>& finish);
 void multiply_on_tiles(const ProductTile<float>& t, const std::function<void(const float* sums, i64 ld)>& finish);
+void multiply_on_tiles(const PackedProduct& p);
 
 }  // namespace xlstm::XL_CPU
