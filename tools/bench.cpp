@@ -76,18 +76,22 @@ StepTimes time_steps(const TrainConfig& cfg, const Machine& machine, i64 steps, 
 
 namespace {
 
-Json class_rows(const Profile& profile, i64 steps, double seconds_per_step, std::string& text) {
+// floor: products at the rate of a large one, or every tensor once at that of a large copy, whichever takes longer
+Json class_rows(const Profile& profile, double seconds_per_step, double gemm, double copy, std::string& text) {
   Json rows = Json::array();
-  text += fmt::format("{:<14}{:>12}{:>9}{:>12}\n", "class", "ms/step", "share", "GF/s");
+  text += fmt::format("{:<14}{:>12}{:>9}{:>12}{:>12}{:>10}\n", "class", "ms/step", "share", "floor ms", "GF/s", "GB/s");
   for (int c = 0; c < kOpClassCount; ++c) {
     const auto& e = profile.classes[static_cast<std::size_t>(c)];
-    const double seconds = e.seconds / static_cast<double>(steps);
-    const double rate = e.seconds > 0 ? e.flops / e.seconds : 0;
+    const double busy = e.seconds > 0 ? e.seconds : 1, floor = std::max(e.flops / gemm, e.bytes / copy);
     const char* name = name_of(static_cast<OpClass>(c));
-    rows.push_back(
-        {{"class", name}, {"seconds", seconds}, {"share", seconds / seconds_per_step}, {"flops_per_second", rate}});
-    text += fmt::format("{:<14}{:>12.2f}{:>8.1f}%{:>12.1f}\n", name, 1e3 * seconds, 100 * seconds / seconds_per_step,
-                        rate / 1e9);
+    rows.push_back({{"class", name},
+                    {"seconds", e.seconds},
+                    {"share", e.seconds / seconds_per_step},
+                    {"floor_seconds", floor},
+                    {"flops_per_second", e.flops / busy},
+                    {"bytes_per_second", e.bytes / busy}});
+    text += fmt::format("{:<14}{:>12.2f}{:>8.1f}%{:>12.2f}{:>12.1f}{:>10.1f}\n", name, 1e3 * e.seconds,
+                        100 * e.seconds / seconds_per_step, 1e3 * floor, e.flops / busy / 1e9, e.bytes / busy / 1e9);
   }
   return rows;
 }
@@ -117,7 +121,8 @@ BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
   StepTimes times = time_steps(cfg, machine, o.steps, o.warmup);
   const double seconds = times.median();
   const double rate = static_cast<double>(cfg.tokens_per_step()) / seconds;
-  const double gemm = measure_gemm_flops(machine, 0.5);
+  const double gemm = measure_gemm_flops(machine, activation_type(cfg.run), 0.5);
+  const double copy = measure_copy_bytes(machine, 0.3);
   const double flops = training_flops_per_token(cfg.model, cfg.train.context_length);
   const i64 peak = peak_resident_bytes();
 
@@ -128,7 +133,7 @@ BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
       fmt::format("{:.0f} tokens/s, {:.4f} s per step (median; {:.4f} - {:.4f}), {:.1f} % of GEMM peak ({:.0f} GF/s)\n",
                   rate, seconds, times.seconds.front(), times.seconds.back(), 100 * rate * flops / gemm, gemm / 1e9);
   r.text += fmt::format("memory: planned {}, peak resident {}\n", human_bytes(times.planned_bytes), human_bytes(peak));
-  const Json rows = class_rows(times.profile.ops, 1, seconds, r.text);
+  const Json rows = class_rows(times.profile.ops, seconds, gemm, copy, r.text);
   r.json = {{"bench", "step"},
             {"config", write_config(cfg)},
             {"tokens_per_second", rate},
@@ -137,6 +142,7 @@ BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
             {"planned_bytes", times.planned_bytes},
             {"mfu", rate * flops / gemm},
             {"gemm_flops", gemm},
+            {"copy_bytes_per_second", copy},
             {"threads", max_threads()},
             {"machine", describe_environment(machine)},
             {"classes", rows}};
@@ -146,7 +152,9 @@ BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
 }  // namespace
 
 void add_bench_step(CLI::App& bench) {
-  auto* cmd = bench.add_subcommand("step", "Whole updates on random tokens: tokens/s, memory, time per operator class");
+  auto* cmd = bench.add_subcommand(
+      "step",
+      "Whole updates on random tokens: tokens/s, memory, time per operator class beside what it takes at least");
   auto o = std::make_shared<StepOptions>();
   cmd->add_option("--config", o->config, "YAML file (configs/, bench/configs/)")->required();
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");

@@ -24,11 +24,13 @@ struct InferenceOptions {
 
 // work() with the tensors that `plan` makes, and scratch memory for it.
 template <class Plan, class Work>
-double median_seconds(const Machine& machine, i64 repetitions, const Plan& plan, const Work& work) {
+double median_seconds(const Machine& machine, PackedWeights* packed, i64 repetitions, const Plan& plan,
+                      const Work& work) {
   Buffer memory;
   const auto planned = allocate_planned(memory, "inference", machine.gpu(), plan);
   Arena scratch = Arena::measuring("scratch", machine.device());
   Context ctx = machine.context(scratch);
+  ctx.packed = packed;
   work(ctx, planned);
   const Buffer scratch_memory(std::max<i64>(scratch.peak(), 1), machine.gpu());
   scratch = Arena("scratch", scratch_memory.data(), scratch.peak(), machine.device());
@@ -50,7 +52,8 @@ TokenRows plan_rows(Arena& arena, i64 sequences, i64 length) {
 }
 
 // One micro-batch with its losses, as an evaluation computes it.
-double forward_seconds(const TrainConfig& cfg, const Machine& machine, const LanguageModel& model) {
+double forward_seconds(const TrainConfig& cfg, const Machine& machine, Weights& weights) {
+  const LanguageModel& model = weights.model();
   struct Pass {
     TokenRows in;
     LanguageModel::Saved saved;
@@ -62,7 +65,7 @@ double forward_seconds(const TrainConfig& cfg, const Machine& machine, const Lan
   const TokenBatch batch = random_batch(one, {});
   const DType type = activation_type(cfg.run);
   return median_seconds(
-      machine, kRepetitions,
+      machine, &weights.packed(), kRepetitions,
       [&](Arena& arena) {
         return Pass{plan_rows(arena, cfg.train.micro_batch_size, cfg.train.context_length),
                     model.plan_forward(arena, type, rows), arena.alloc("losses", DType::f32, rows, 1)};
@@ -85,7 +88,7 @@ double token_seconds(const TrainConfig& cfg, const InferenceOptions& o, const Ma
   std::vector<float> logits(static_cast<std::size_t>(o.prompts * cfg.model.vocab_size));
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(o.prompts), 1), starts(ids.size(), 0);
   return median_seconds(
-      machine, o.tokens,
+      machine, /*packed=*/nullptr, o.tokens,
       [&](Arena& arena) {
         return Pass{plan_rows(arena, o.prompts, 1), model.plan_forward(arena, type, o.prompts),
                     model.plan_state(arena, type, o.prompts),
@@ -110,7 +113,7 @@ i64 bytes_per_token(const ParamStore& params, const LanguageModel& model) {
 BenchResult bench_inference(const InferenceOptions& o, const TrainConfig& cfg) {
   set_threads(static_cast<int>(o.out.threads > 0 ? o.out.threads : cfg.run.threads));
   const Machine machine(cfg.run);
-  Weights weights(cfg.model, activation_type(cfg.run), machine.gpu());
+  Weights weights(cfg.model, cfg.run, machine.gpu());
   std::byte none[1];
   Arena no_scratch("none", none, 0);
   Context ctx = machine.context(no_scratch);
@@ -118,7 +121,7 @@ BenchResult bench_inference(const InferenceOptions& o, const TrainConfig& cfg) {
   weights.round(ctx);
 
   const i64 batch_tokens = cfg.train.micro_batch_size * cfg.train.context_length;
-  const double forward = static_cast<double>(batch_tokens) / forward_seconds(cfg, machine, weights.model());
+  const double forward = static_cast<double>(batch_tokens) / forward_seconds(cfg, machine, weights);
   const double token = token_seconds(cfg, o, machine, weights.model());
   const double rate = static_cast<double>(o.prompts) / token;
   const i64 bytes = bytes_per_token(weights.params(), weights.model());

@@ -109,7 +109,7 @@ void print_doctor(bool as_json) {
   const Machine machine{RunConfig{}};
   Json j = describe_environment(machine);
   const i64 memory = available_memory_bytes(), disk = static_cast<i64>(fs::space(".").available);
-  const double gemm = measure_gemm_flops(machine, 0.5), copy = measure_copy_bytes(machine, 0.3);
+  const double gemm = measure_gemm_flops(machine, DType::f32, 0.5), copy = measure_copy_bytes(machine, 0.3);
   j["processor_features"] = features();
   j["instruction_sets"] = instruction_sets();
   j["gpus"] = gpus();

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/mlstm_workspace.h"
 #include "kernels/cuda/mlstm/workspace.h"
+#include "kernels/mlstm_workspace.h"
 
 namespace xlstm {
 

@@ -7,6 +7,9 @@ namespace xlstm {
 
 std::byte* thread_scratch(i64 bytes);
 
+// The most that products ask for; the loss asks for a row of logits in f32.
+constexpr i64 kProductScratchBytes = i64{2} << 20;
+
 template <class T>
 T* thread_scratch_of(i64 count) {
   return reinterpret_cast<T*>(thread_scratch(count * static_cast<i64>(sizeof(T))));

@@ -186,7 +186,7 @@ std::optional<Evaluation> evaluate(const LoadedModel& loaded, const Dataset& dat
   loaded.model().forward(dry, m.losses, m.in, m.saved);
   const Buffer scratch_buffer(std::max<i64>(measured.peak(), 1), machine.gpu());
   Arena scratch("scratch", scratch_buffer.data(), measured.peak(), machine.device());
-  Context ctx = machine.context(scratch);
+  Context ctx = loaded.context(scratch);
   return evaluate({ctx, loaded.model(), m.saved, m.in, m.losses}, data, options);
 }
 

@@ -46,10 +46,10 @@ double best_seconds(const Machine& machine, double seconds, F&& work) {
 }  // namespace
 
 // A GPU is measured by the type and size that its tensor cores are made for.
-double measure_gemm_flops(const Machine& machine, double seconds) {
+double measure_gemm_flops(const Machine& machine, DType type, double seconds) {
   const bool gpu = machine.gpu() != nullptr;
   const i64 n = gpu && machine.gpu()->info().multiprocessors > 1 ? 8192 : gpu ? 64 : 1024;
-  const DType type = gpu ? DType::bf16 : DType::f32;
+  if (gpu) type = DType::bf16;
   Buffer memory(3 * n * n * size_of(type) + (i64{8} << 20), machine.gpu());
   Arena arena("gemm", memory.data(), memory.bytes(), machine.device());
   Context ctx = machine.context(arena);

@@ -5,9 +5,9 @@
 
 namespace xlstm {
 
-// Per second: products of a training shape (all threads in f32, or a GPU in bf16), and bytes read plus written by a
-// large copy.
-double measure_gemm_flops(const Machine& machine, double seconds);
+// Per second: products of a training shape, with operands of `type` (on a GPU always bf16), and bytes read plus written
+// by a large copy.
+double measure_gemm_flops(const Machine& machine, DType type, double seconds);
 double measure_copy_bytes(const Machine& machine, double seconds);
 double measure_read_bytes(const Machine& machine, double seconds);  // read only; of a GPU, by its copy
 

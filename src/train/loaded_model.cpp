@@ -16,7 +16,7 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   cfg_.run.cpu_isa = if_there(cfg_.run.cpu_isa);
   machine_ = Machine(cfg_.run, ordinal);
 
-  weights_ = std::make_unique<Weights>(cfg_.model, activation_type(), machine_.gpu());
+  weights_ = std::make_unique<Weights>(cfg_.model, cfg_.run, machine_.gpu());
   std::vector<NamedTensor> named;
   for (const ParamInfo& info : weights_->params().all()) named.push_back({info.name, info.master});
   Arena measured = Arena::measuring("staging");
@@ -33,6 +33,12 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
   folder_ = loaded->folder;
   weights_sha256_ = loaded->weights_sha256;
   tokenizer_sha256_ = loaded->state.value("fingerprints", Json::object()).value("tokenizer", "");
+}
+
+Context LoadedModel::context(Arena& scratch) const {
+  Context ctx = machine_.context(scratch);
+  ctx.packed = &weights_->packed();
+  return ctx;
 }
 
 fs::path LoadedModel::tokenizer_path() const {

@@ -18,6 +18,7 @@ class LoadedModel {
   LoadedModel& operator=(const LoadedModel&) = delete;
 
   const Machine& machine() const { return machine_; }
+  Context context(Arena& scratch) const;  // of that machine, with the weights packed as its products want them
   DType activation_type() const { return xlstm::activation_type(cfg_.run); }
   const TrainConfig& config() const { return cfg_; }
   const LanguageModel& model() const { return weights_->model(); }

@@ -4,13 +4,16 @@
 #include <bit>
 
 #include "core/log.h"
+#include "core/parallel.h"
 #include "core/text.h"
 #include "dist/nccl.h"
+#include "kernels/thread_scratch.h"
 #include "model/init.h"
 #include "train/checkpoint_writer.h"
 #include "train/machine.h"
 #include "train/samples.h"
 #include "train/step.h"
+#include "train/weights.h"
 
 namespace xlstm {
 
@@ -86,6 +89,7 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks)
     : params(arenas.parameters, arenas.gradients, DType::f32, rounds(cfg) ? &arenas.rounded : nullptr,
              rounds(cfg) && shares_optimizer(cfg, ranks) ? Masters::elsewhere : Masters::here),
       model(params, cfg.model),
+      packed(pack_weights(arenas.rounded, params, cfg.run, /*backward=*/true)),
       shards(params.flat_size(), model.part_begins, kSumBlock, ranks),
       sharded(shares_optimizer(cfg, ranks)),
       own_masters(sharded && params.flat_rounded().rows > 0
@@ -141,6 +145,7 @@ void TrainState::initialise(Context& ctx, std::uint64_t seed) const {
   }
   xlstm::initialise(ctx, params, seed, InitialValues::gradients);
   ops::copy(ctx, params.flat_rounded(), all_gradients);
+  weights_changed(ctx);
   for (const Piece& p : shards.pieces())
     if (p.end > p.begin)
       ops::copy(ctx, own_masters.slice_cols(p.at, p.at + p.end - p.begin), all_gradients.slice_cols(p.begin, p.end));
@@ -151,6 +156,7 @@ void TrainState::initialise(Context& ctx, std::uint64_t seed) const {
 void TrainState::round_parameters(Context& ctx) const {
   const Tensor rounded = params.flat_rounded();
   if (rounded.rows == 0) return;
+  weights_changed(ctx);
   if (own_masters.rows == 0) return ops::copy(ctx, rounded, params.flat_masters());
   for (const Piece& p : shards.pieces())
     if (p.end > p.begin)
@@ -240,7 +246,7 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
   TrainState state(arenas, cfg, ranks);
   plan_snapshot(arenas.snapshot, state);
   Context dry{.device = device,
-              .isa = best_cpu_isa(),
+              .isa = isa_for(cfg.run),
               .gpu = gpu,
               .cell_kernel = cfg.run.cell_kernel,
               .scratch = &arenas.scratch};
@@ -248,6 +254,10 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
   std::vector<ArenaSize> sizes = arenas.sizes();
   if (!cfg.eval.prompts.empty() && ranks.rank == 0)
     sizes.push_back({"prompts", sampling_bytes(cfg, state.model, dry), device, /*of_rank_0=*/ranks.size > 1});
+  if (device == Device::cpu) {
+    const i64 of_a_thread = std::max(kProductScratchBytes, cfg.model.vocab_size * i64{sizeof(float)});
+    sizes.push_back({"thread scratch", max_threads() * of_a_thread, device});
+  }
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});
   if (device == Device::cuda && ranks.size > 1) sizes.push_back({"NCCL, reserved", nccl_bytes(ranks.size), device});
   return sizes;

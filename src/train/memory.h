@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "core/params.h"
 #include "dist/sharding.h"
+#include "kernels/packed_weights.h"
 #include "model/language_model.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
@@ -67,9 +68,10 @@ struct TrainState {
 
   ParamStore params;
   LanguageModel model;
-  RowShards shards;    // of the rows of parameters
-  bool sharded;        // whether this rank has the moments of its pieces only
-  Tensor own_masters;  // (1, shards.owned()): of a sharded run in bf16; otherwise the masters are with the parameters
+  PackedWeights packed;  // on a processor with AMX, in bf16
+  RowShards shards;      // of the rows of parameters
+  bool sharded;          // whether this rank has the moments of its pieces only
+  Tensor own_masters;    // (1, shards.owned()): of a sharded run in bf16; otherwise the masters are with the parameters
   AdamW optimizer;
   Tensor all_gradients;                  // every gradient, as one row
   std::vector<Tensor> slot_partials;     // the same size; one per level of this rank's part of the reduction tree

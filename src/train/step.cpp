@@ -12,6 +12,7 @@ i64 scored_tokens(const TokenBatch& batch) {
 
 TrainStep::TrainStep(Context& ctx, TrainState& state, const TrainConfig& cfg, Communicator* ranks)
     : ctx_(ctx), s_(state), cfg_(cfg) {
+  ctx_.packed = &s_.packed;
   if (ranks && ranks->size() > 1) exchange_.emplace(*ranks, state, cfg);
 }
 
@@ -50,6 +51,7 @@ StepResult TrainStep::run(const StepInput& in) {
     if (in.before_update) in.before_update();
     ops::clip(ctx_, s_.scalars, s_.loss_sums, s_.square_sums, cfg_.optimizer.clip);
     s_.optimizer.step(ctx_, s_.scalars);
+    weights_changed(ctx_);
     if (exchange_) exchange_->send_weights(ctx_);
   };
   // What a host does in between cannot be repeated.
@@ -109,6 +111,7 @@ void TrainStep::merge_slot(i64 slot, i64 begin, i64 end) {
 void TrainStep::share_weights() {
   if (exchange_) exchange_->send_weights(ctx_);
   settle();
+  weights_changed(ctx_);
 }
 
 void TrainStep::settle() {

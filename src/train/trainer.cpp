@@ -87,7 +87,7 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
                      })),
       path_(run_dir),
       dir_((agree_on_data(ranks_, train_data_, evaluation_sets_), open_run_directory(ranks_, path_, cfg_))),
-      gemm_peak_(sum_over_ranks(ranks_, measure_gemm_flops(machine_, 0.15))),
+      gemm_peak_(sum_over_ranks(ranks_, measure_gemm_flops(machine_, activation_type(cfg_.run), 0.15))),
       arenas_(jointly(ranks_, "memory", [&] { return TrainArenas(sizes_, machine_.gpu()); })),
       ctx_(machine_.context(arenas_.scratch)),
       state_(arenas_, cfg_, ranks_here()),

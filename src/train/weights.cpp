@@ -6,15 +6,22 @@
 
 namespace xlstm {
 
-Weights::Weights(const ModelConfig& cfg, DType activations, Gpu* gpu)
+PackedWeights pack_weights(Arena& rounded, const ParamStore& params, const RunConfig& run, bool backward) {
+  const Tensor row = params.flat_rounded();
+  if (row.rows == 0 || row.device != Device::cpu || isa_for(run) != CpuIsa::amx) return {};
+  return {rounded, row.slice_cols(params.place(1), row.cols), backward};
+}
+
+Weights::Weights(const ModelConfig& cfg, const RunConfig& run, Gpu* gpu)
     : values_(Arena::measuring("parameters")),
       rounded_(Arena::measuring("bf16 weights")),
       no_grads_(Arena::measuring("gradients")) {
   const auto build = [&] {
     no_grads_ = Arena::measuring("gradients");
-    params_ =
-        std::make_unique<ParamStore>(values_, no_grads_, DType::f32, activations == DType::bf16 ? &rounded_ : nullptr);
+    params_ = std::make_unique<ParamStore>(values_, no_grads_, DType::f32,
+                                           activation_type(run) == DType::bf16 ? &rounded_ : nullptr);
     model_ = std::make_unique<LanguageModel>(*params_, cfg);
+    packed_ = pack_weights(rounded_, *params_, run, /*backward=*/false);
   };
   build();
   const auto allocate = [&](Arena& arena, Buffer& buffer) {
@@ -29,6 +36,7 @@ Weights::Weights(const ModelConfig& cfg, DType activations, Gpu* gpu)
 void Weights::round(Context& ctx) {
   if (const Tensor rounded = params_->flat_rounded(); rounded.rows > 0)
     ops::copy(ctx, rounded, params_->flat_masters());
+  packed_.forget();
 }
 
 }  // namespace xlstm

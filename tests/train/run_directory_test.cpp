@@ -51,9 +51,10 @@ TEST(RunDirectory, RunsWithoutAConfigAreGoneOnWith) {
   EXPECT_EQ(final_weights(dir / "copied"), final_weights(reference.path()));
 }
 
-// Every instruction set that this machine has trains, and is told; another one is refused, with what is missing, but
-// its checkpoints can be used.
+// Every instruction set that this machine has trains, to the same losses, and is told; another one is refused, with
+// what is missing, but its checkpoints can be used.
 TEST(RunDirectory, TheInstructionSetIsTheConfigs) {
+  std::map<Precision, std::vector<double>> losses_of;
   for (const auto& [choice, isa] : {std::pair{CpuIsaChoice::avx2, CpuIsa::baseline},
                                     {CpuIsaChoice::avx512, CpuIsa::avx512},
                                     {CpuIsaChoice::amx, CpuIsa::amx}}) {
@@ -67,8 +68,18 @@ TEST(RunDirectory, TheInstructionSetIsTheConfigs) {
       continue;
     }
     EXPECT_EQ(if_there(choice), choice);
-    ASSERT_EQ(run_in(dir.path(), cfg, 2), RunOutcome::stopped);
-    EXPECT_EQ(read_json(dir / "environment.json").at("starts").at(0).at("instruction_set"), name_of(isa));
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+      cfg.run.precision = precision;
+      const fs::path run = dir / names_of(precision)[static_cast<std::size_t>(precision)];
+      ASSERT_EQ(run_in(run, cfg), RunOutcome::finished);
+      EXPECT_EQ(read_json(run / "environment.json").at("starts").at(0).at("instruction_set"), name_of(isa));
+      const std::vector<double> losses = metric(run, "loss");
+      std::vector<double>& first = losses_of[precision];
+      if (first.empty()) first = losses;
+      ASSERT_EQ(losses.size(), first.size());
+      for (std::size_t i = 0; i < losses.size(); ++i)
+        EXPECT_NEAR(losses[i], first[i], (precision == Precision::f32 ? 1e-5 : 3e-3) * first[i]) << name_of(isa) << i;
+    }
   }
 }
 

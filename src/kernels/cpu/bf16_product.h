@@ -17,6 +17,7 @@ struct ProductBlocks {
   static constexpr i64 kDepth = 512, kLeftRows = 96, kColumns = 256, kTileRows = 512;
   static constexpr i64 kLeftStride = kDepth + 16;  // off powers of two
   static constexpr i64 kLeft = kLeftRows * kLeftStride, kRight = kDepth * kColumns, kSums = kTileRows * kColumns;
+  static_assert((kLeft + kRight + kSums) * static_cast<i64>(sizeof(float)) <= kProductScratchBytes);
   static_assert(kLeftRows % kRows == 0 && kColumns % kPanel == 0 && kLeft >= kDepth * kLeftRows);
 };
 

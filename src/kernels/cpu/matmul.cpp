@@ -13,6 +13,7 @@
 #include "kernels/cpu/tile_product.h"
 #endif
 #include "kernels/ops.h"
+#include "kernels/packed_weights.h"
 
 namespace xlstm::XL_CPU {
 
@@ -27,7 +28,7 @@ struct Product {
 struct Cut {
   i64 extent, parts, size;
   Cut(i64 extent_, i64 parts_) : extent(extent_), parts(parts_) {
-    constexpr i64 kGrain = 16;  // a vector of C
+    constexpr i64 kGrain = 32;  // two vectors of C, a panel of AMX's tiles
     size = ((extent + parts - 1) / parts + kGrain - 1) / kGrain * kGrain;
     parts = (extent + size - 1) / size;
   }
@@ -117,7 +118,8 @@ void multiply_few(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
 
 // In rectangles of at most `columns` columns: multiply(tile, finish)
 template <class E, class F>
-void multiply_cut(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b, i64 columns, F&& multiply) {
+void multiply_cut(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b, const std::uint32_t* packed_b, i64 columns,
+                  F&& multiply) {
   const auto [rows, cols] = tiles_of(p.M, p.N);
   const Operand<E> left{a.row<E>(), a.row_stride, p.ta}, right{b.row<E>(), b.row_stride, p.tb};
   const bool in_place = c.dtype == DType::f32 && z.rows == 0;
@@ -127,31 +129,45 @@ void multiply_cut(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b, i64 
     for (i64 n = begin; n < end; n += columns) {
       const i64 width = std::min(columns, end - n);
       float* const out = in_place ? c.row<float>(m) + n : nullptr;
-      multiply({left, right, p.K, m, height, n, width, out, c.row_stride, p.accumulate},
+      multiply({left, right, p.K, m, height, n, width, out, c.row_stride, p.accumulate, packed_b},
                [&](const float* sums, i64 ld) { store_sums(sums, ld, c, z, p.accumulate, m, n, height, width); });
     }
   });
 }
 
 #if defined(__AVX512F__)
+// b as it is packed for the products until the next update, or null
+const std::uint32_t* packed_weights(PackedWeights* packed, const Product& p, Tensor b) {
+  const PackedWeights::Place place = packed ? packed->take(b, p.tb) : PackedWeights::Place{};
+  if (!place.words || place.ready) return place.words;
+  const i64 steps = p.K / kTileTerms;
+  parallel_for(p.N / kPanelSide, [&](i64 panel) {
+    pack_operand<bf16>(place.words + panel * steps * TileBlocks<bf16>::kStepWords, {b.row<bf16>(), b.row_stride, p.tb},
+                       false, panel * kPanelSide, kPanelSide, 0, p.K, steps);
+  });
+  return place.words;
+}
+
 template <class E>
-void multiply_by_tiles(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
-  multiply_cut<E>(p, c, z, a, b, TileBlocks<E>::kColumns,
+void multiply_by_tiles(const Product& p, PackedWeights* packed, Tensor c, Tensor z, Tensor a, Tensor b) {
+  const std::uint32_t* packed_b = nullptr;
+  if constexpr (std::is_same_v<E, bf16>) packed_b = packed_weights(packed, p, b);
+  multiply_cut<E>(p, c, z, a, b, packed_b, TileBlocks<E>::kColumns,
                   [](const ProductTile<E>& tile, const auto& finish) { multiply_on_tiles(tile, std::cref(finish)); });
 }
 #else
 template <class E>
-void multiply_by_tiles(const Product&, Tensor, Tensor, Tensor, Tensor) {}
+void multiply_by_tiles(const Product&, PackedWeights*, Tensor, Tensor, Tensor, Tensor) {}
 #endif
 
-void multiply_f32(const Product& p, bool tiles, Tensor c, Tensor z, Tensor a, Tensor b) {
-  if (tiles) return multiply_by_tiles<float>(p, c, z, a, b);
+void multiply_f32(const Context& ctx, const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
+  if (ctx.isa == CpuIsa::amx) return multiply_by_tiles<float>(p, ctx.packed, c, z, a, b);
   XL_CHECK(multiply_by_library(p, c, z, a, b), "dnnl_sgemm refused M {}, N {}, K {}", p.M, p.N, p.K);
 }
 
-void multiply_bf16(const Product& p, bool tiles, Tensor c, Tensor z, Tensor a, Tensor b) {
-  if (tiles) return multiply_by_tiles<bf16>(p, c, z, a, b);
-  multiply_cut<bf16>(p, c, z, a, b, ProductBlocks::kColumns,
+void multiply_bf16(const Context& ctx, const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
+  if (ctx.isa == CpuIsa::amx) return multiply_by_tiles<bf16>(p, ctx.packed, c, z, a, b);
+  multiply_cut<bf16>(p, c, z, a, b, /*packed_b=*/nullptr, ProductBlocks::kColumns,
                      [](const ProductTile<bf16>& tile, const auto& finish) { multiply_widened(tile, finish); });
 }
 
@@ -182,11 +198,11 @@ void multiply_f64(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
 void multiply(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
   const Product p{c.rows,          c.cols, flags.transpose_a ? a.rows : a.cols, flags.transpose_a, flags.transpose_b,
                   flags.accumulate};
-  const bool tiles = ctx.isa == CpuIsa::amx, few = !p.ta && p.tb && p.M <= kFewRows;
+  const bool few = !p.ta && p.tb && p.M <= kFewRows;
   if (a.dtype == DType::f32) {
-    few ? multiply_few<float>(p, c, z, a, b) : multiply_f32(p, tiles, c, z, a, b);
+    few ? multiply_few<float>(p, c, z, a, b) : multiply_f32(ctx, p, c, z, a, b);
   } else if (a.dtype == DType::bf16) {
-    few ? multiply_few<bf16>(p, c, z, a, b) : multiply_bf16(p, tiles, c, z, a, b);
+    few ? multiply_few<bf16>(p, c, z, a, b) : multiply_bf16(ctx, p, c, z, a, b);
   } else {
     XL_CHECK(a.dtype == DType::f64, "no CPU kernel for {}", name_of(a.dtype));
     multiply_f64(p, c, z, a, b);

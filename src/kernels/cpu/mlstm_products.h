@@ -8,8 +8,8 @@
 //   lower(out, a, b, rows, terms)         out = a b^T, at and below the diagonal
 //   add_up(out, rows, cols, FromState, FromChunk)
 //   accumulate(to, from, decay, a, b, rows, cols, begin, end)     to = decay from + a^T b, over rows [begin, end)
-#include "kernels/cpu/mlstm_workspace.h"
 #include "kernels/cpu/small_gemm.h"
+#include "kernels/mlstm_workspace.h"
 
 namespace xlstm::XL_CPU {
 

@@ -22,7 +22,8 @@ struct ProductTile {
   i64 terms, m, rows, n, cols;
   float* out;  // null: what is called at the end gets the sums
   i64 ld;
-  bool accumulate;  // out += instead of =
+  bool accumulate;                          // out += instead of =
+  const std::uint32_t* packed_b = nullptr;  // all of b as AMX's tiles want it; or null
 };
 
 // Lane j of row i becomes lane i of row j. Nothing but moves: any 32 bits do.

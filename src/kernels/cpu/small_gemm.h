@@ -4,7 +4,7 @@
 // the bits.
 #include <algorithm>
 
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/operand.h"
 
 namespace xlstm::XL_CPU {
 
@@ -107,12 +107,21 @@ void for_tiles(i64 rows, i64 cols, F&& body) {
 }
 
 // out[c][r] = in[r][c]
-template <class T, class E>
-void transpose(Rows<T> out, Rows<E> in, i64 rows, i64 cols) {
-  constexpr i64 kBlock = 16;
-  for (i64 r0 = 0; r0 < rows; r0 += kBlock)
-    for (i64 c = 0; c < cols; ++c)
-      for (i64 r = r0; r < std::min(rows, r0 + kBlock); ++r) out[c][r] = to_arithmetic(in[r][c]);
+template <class E>
+void transpose(Rows<float> out, Rows<E> in, i64 rows, i64 cols) {
+  constexpr i64 kWidth = Vec<float>::kWidth;
+  Vec<float> square[kWidth];
+  for (i64 r = 0; r < rows; r += kWidth)
+    for (i64 c = 0; c < cols; c += kWidth) {
+      const i64 height = std::min(kWidth, rows - r), width = std::min(kWidth, cols - c);
+      for (i64 i = 0; i < kWidth; ++i) square[i] = i < height ? load(in[r + i] + c, width) : Vec<float>(0.0f);
+      transpose_square(square);
+      for (i64 i = 0; i < width; ++i) store(out[c + i] + r, square[i], height);
+    }
+}
+inline void transpose(Rows<double> out, Rows<double> in, i64 rows, i64 cols) {
+  for (i64 r = 0; r < rows; ++r)
+    for (i64 c = 0; c < cols; ++c) out[c][r] = in[r][c];
 }
 
 }  // namespace xlstm::XL_CPU

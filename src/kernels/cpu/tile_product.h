@@ -17,6 +17,7 @@ struct TileBlocks {
   static constexpr i64 kStepWords = kParts<E> * 2 * kTileWords;  // of kSide rows: part by part, both tiles
   static constexpr i64 kPanelWords = kSteps * kStepWords;
   static constexpr i64 kLeft = kRows / kSide * kPanelWords, kRight = kPanelWords, kSums = kRows * kColumns;
+  static_assert((kLeft + kRight + kSums) * 4 <= kProductScratchBytes);
 };
 
 // A panel of one of both operands of a product, as it lies in memory
@@ -84,7 +85,7 @@ void multiply_tiles(const ProductTile<E>& t, const std::function<void(const floa
   auto* const left = thread_scratch_of<std::uint32_t>(P::kLeft + P::kRight + P::kSums);
   std::uint32_t* const right = left + P::kLeft;
   float* const sums = t.out ? t.out : reinterpret_cast<float*>(right + P::kRight);
-  const i64 ld = t.out ? t.ld : P::kColumns;
+  const i64 ld = t.out ? t.ld : P::kColumns, whole_steps = (t.terms + kTileTerms - 1) / kTileTerms;
   const Tiles tiles;
   for (i64 k = 0; k < t.terms; k += P::kDepth) {
     const i64 depth = std::min(P::kDepth, t.terms - k), steps = (depth + kTileTerms - 1) / kTileTerms;
@@ -94,15 +95,19 @@ void multiply_tiles(const ProductTile<E>& t, const std::function<void(const floa
                    steps);
     for (i64 j = 0; j < t.cols; j += P::kSide) {
       const i64 cols = std::min(P::kSide, t.cols - j);
-      pack_operand(right, t.b, false, t.n + j, cols, k, depth, steps);
+      const std::uint32_t* of_b = right;
+      if (t.packed_b)
+        of_b = t.packed_b + (t.n + j) / P::kSide * whole_steps * P::kStepWords + k / kTileTerms * P::kStepWords;
+      else
+        pack_operand(right, t.b, false, t.n + j, cols, k, depth, steps);
       for (i64 i = 0; i < t.rows; i += P::kSide) {
         const i64 rows = std::min(P::kSide, t.rows - i);
         const std::uint32_t* const panel = left + i / P::kSide * P::kPanelWords;
         float* const to = sums + i * ld + j;
         if (rows == P::kSide && cols == P::kSide)
-          multiply_panels<E, Tiles>(panel, right, steps, to, ld, add);
+          multiply_panels<E, Tiles>(panel, of_b, steps, to, ld, add);
         else
-          multiply_edge<E, Tiles>(panel, right, steps, to, ld, rows, cols, add);
+          multiply_edge<E, Tiles>(panel, of_b, steps, to, ld, rows, cols, add);
       }
     }
   }
