@@ -38,6 +38,12 @@ void check_positive(const char* option, const std::optional<double>& value) {
   if (value && !(*value > 0)) throw user_error("{} {}: expected a positive number", option, *value);
 }
 
+// With what this machine's processor has of what is asked for
+RunConfig here(RunConfig run) {
+  run.cpu_isa = if_there(run.cpu_isa);
+  return run;
+}
+
 Target find_target(const Options& o, const TrainConfig& cfg) {
   Target t;
   if (!o.gpu.empty()) {
@@ -45,7 +51,7 @@ Target find_target(const Options& o, const TrainConfig& cfg) {
     t.flops = named.flops;
     t.bytes = named.bytes;
     t.memory = {.host = available_memory_bytes(), .device = named.memory};
-  } else if ((t.machine = machine_if_there(cfg.run))) {
+  } else if ((t.machine = machine_if_there(here(cfg.run)))) {
     t.device = t.machine->device();
     t.memory = AvailableMemory::of(*t.machine);
     if (!o.gemm_gflops) t.flops = measure_gemm_flops(*t.machine, activation_type(cfg.run), 0.5);

@@ -2,10 +2,12 @@
 """Speed of the published PyTorch packages on a CPU, at the shapes of bench/configs: updates as `xlstm bench step`,
 evaluation and generation as `xlstm bench inference`.
 
-Needs: pip install torch xlstm mlstm_kernels
+Needs: pip install torch xlstm mlstm_kernels; or Debian's python3-torch (1.13) and pip install --no-deps xlstm
+  mlstm_kernels omegaconf einops dacite rich tqdm packaging antlr4-python3-runtime==4.9.3
 Usage: torch_step.py tiny|small|160m [--task train|eval|generate] [--steps N] [--bf16] [--threads N]
 Tuned as far as it goes without touching the packages: start it with
   LD_PRELOAD=libjemalloc.so.2 MALLOC_CONF=thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1    (Debian: libjemalloc2)
+Debian's PyTorch also with LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/openblas-openmp ATEN_CPU_CAPABILITY=avx512 (libopenblas0-openmp)
 Prints one JSON object: tokens_per_second is of the median step (pass, token), peak_bytes the largest resident size.
 """
 import argparse
@@ -16,7 +18,20 @@ import time
 
 import torch
 import torch.nn.functional as F
-from xlstm.xlstm_large.model import xLSTMLarge, xLSTMLargeConfig
+
+OLD_TORCH = torch.__version__.startswith("1.")
+if OLD_TORCH:  # Debian's: what the packages take for granted of a newer one
+    class NoGrad(torch.no_grad):
+        def __new__(cls, function=None):
+            return torch.autograd.grad_mode.no_grad()(function) if callable(function) else super().__new__(cls)
+
+        def __init__(self, function=None):
+            super().__init__()
+
+    torch.no_grad = NoGrad
+    torch.amp.custom_fwd = torch.amp.custom_bwd = lambda *functions, **_: functions[0] if functions else lambda f: f
+
+from xlstm.xlstm_large.model import xLSTMLarge, xLSTMLargeConfig  # noqa: E402
 
 SHAPES = {  # vocabulary, width, blocks, heads, batch, context: bench/configs/*.yaml
     "tiny": (8192, 256, 4, 4, 8, 512),
@@ -41,7 +56,8 @@ def main():
         mode="inference" if args.task == "generate" else "train",
         chunkwise_kernel="chunkwise--native_custbw", sequence_kernel="native_sequence__native", step_kernel="native",
         chunk_size=64, autocast_kernel_dtype="bfloat16" if args.bf16 else "float32"))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    fused = {} if OLD_TORCH else {"fused": True}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, **fused)
     tokens = torch.randint(0, vocab, (batch, context + 1))
 
     def step():

@@ -19,7 +19,7 @@ struct Context {
   CellKernel cell_kernel = CellKernel::automatic;
   Arena* scratch = nullptr;           // required; a measuring arena makes every op skip itself (a dry run)
   Profile* profile = nullptr;         // optional
-  PackedWeights* packed = nullptr;    // optional, of products on AMX (kernels/packed_weights.h)
+  PackedWeights* packed = nullptr;    // optional, for products on AMX (kernels/packed_weights.h)
   bool check_ops = false;             // run.check=full: every op waits, and what it wrote and read has to be finite
   i64 layer = -1, step = -1;          // where the run is, for errors
   OpClass op_class = OpClass::other;  // what a layer is doing now; see ClassScope

@@ -88,7 +88,8 @@ double mlstm_forward_flops(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v
   return cell_flops(shape, tokens, k + v, 2 * k * v);
 }
 
-// scores, their gradient, dq, dk, dv; the same three from the states, dC, and C once more
+// scores, their gradient, dq, dk, dv; the same three from the states, dC, and C once more (not: once more again, as for
+// chunks before the last group)
 double mlstm_backward_flops(const CellShape& shape, i64 tokens, i64 qk_dim, i64 v_dim) {
   const auto k = static_cast<double>(qk_dim), v = static_cast<double>(v_dim);
   return cell_flops(shape, tokens, 3 * k + 2 * v, 5 * k * v);

@@ -7,8 +7,9 @@ namespace xlstm {
 
 std::byte* thread_scratch(i64 bytes);
 
-// The most that products ask for; the loss asks for a row of logits in f32.
-constexpr i64 kProductScratchBytes = i64{2} << 20;
+// The most that products ask for; the loss asks for a row of logits in f32. The library of f32 products takes memory of
+// its own for every thread that calls it: 8.3 MiB, measured (docs/architecture.md).
+constexpr i64 kProductScratchBytes = i64{2} << 20, kLibraryScratchBytes = i64{9} << 20;
 
 template <class T>
 T* thread_scratch_of(i64 count) {

@@ -33,7 +33,7 @@ void write_check_logits(const fs::path& checkpoint, const fs::path& out, i64 tok
   model.logits(dry, m.logits, m.in, m.saved);
   const Buffer scratch_buffer(std::max<i64>(measured.peak(), 1));
   Arena scratch("scratch", scratch_buffer.data(), measured.peak());
-  Context ctx = loaded.machine().context(scratch);
+  Context ctx = loaded.context(scratch);
   model.logits(ctx, m.logits, m.in, m.saved);
   const NamedTensor tensors[] = {{"ids", m.in.ids.flat()}, {"logits", m.logits, /*is_matrix=*/true}};
   write_safetensors(out, tensors);

@@ -109,6 +109,7 @@ class Generator::Generation {
     scratch_buffer_ = Buffer(scratch, machine.gpu());
     scratch_ = Arena("scratch", scratch_buffer_.data(), scratch, machine.device());
     ctx_ = machine.context(scratch_);
+    ctx_.packed = in_use.packed;
   }
 
   GenerateReport run(std::uint64_t seed, const std::function<void(std::size_t, int)>& on_token) {
@@ -228,7 +229,7 @@ std::vector<std::vector<int>> encode_prompts(const Tokenizer& tokenizer, const s
 GenerateReport generate(const LoadedModel& model, const Tokenizer& tokenizer,
                         const std::vector<std::vector<int>>& prompts, const GenerateConfig& cfg,
                         const std::function<void(std::size_t, int)>& on_token) {
-  return Generator({model.model(), model.activation_type(), model.machine()}, tokenizer, prompts, cfg)
+  return Generator({model.model(), model.activation_type(), model.machine(), model.packed()}, tokenizer, prompts, cfg)
       .run(cfg.sampling.seed, on_token);
 }
 

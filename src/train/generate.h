@@ -24,6 +24,7 @@ struct ModelInUse {
   const LanguageModel& model;
   DType type;  // of activations
   const Machine& machine;
+  PackedWeights* packed = nullptr;  // optional
 };
 
 // Bytes that a Generator of so many prompts allocates, the longest of so many tokens. `dry` computes nothing.

@@ -48,7 +48,8 @@ double best_seconds(const Machine& machine, double seconds, F&& work) {
 // A GPU is measured by the type and size that its tensor cores are made for.
 double measure_gemm_flops(const Machine& machine, DType type, double seconds) {
   const bool gpu = machine.gpu() != nullptr;
-  const i64 n = gpu && machine.gpu()->info().multiprocessors > 1 ? 8192 : gpu ? 64 : 1024;
+  i64 n = gpu && machine.gpu()->info().multiprocessors > 1 ? 8192 : gpu ? 64 : 1024;
+  while (!gpu && (n / 512) * (n / 512) < 2 * max_threads() && n < 8192) n *= 2;  // of tiles enough for every thread
   if (gpu) type = DType::bf16;
   Buffer memory(3 * n * n * size_of(type) + (i64{8} << 20), machine.gpu());
   Arena arena("gemm", memory.data(), memory.bytes(), machine.device());

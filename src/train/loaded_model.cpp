@@ -37,7 +37,7 @@ LoadedModel::LoadedModel(const fs::path& path, std::optional<DeviceChoice> devic
 
 Context LoadedModel::context(Arena& scratch) const {
   Context ctx = machine_.context(scratch);
-  ctx.packed = &weights_->packed();
+  ctx.packed = packed();
   return ctx;
 }
 

@@ -18,7 +18,8 @@ class LoadedModel {
   LoadedModel& operator=(const LoadedModel&) = delete;
 
   const Machine& machine() const { return machine_; }
-  Context context(Arena& scratch) const;  // of that machine, with the weights packed as its products want them
+  PackedWeights* packed() const { return &weights_->packed(); }
+  Context context(Arena& scratch) const;  // of that machine, with those
   DType activation_type() const { return xlstm::activation_type(cfg_.run); }
   const TrainConfig& config() const { return cfg_; }
   const LanguageModel& model() const { return weights_->model(); }

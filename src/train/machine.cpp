@@ -68,7 +68,7 @@ CpuIsaChoice if_there(CpuIsaChoice choice) {
   return missing_for(isa_of(choice)).empty() ? choice : CpuIsaChoice::automatic;
 }
 
-CpuIsa isa_for(const RunConfig& run) { return isa_of(if_there(run.cpu_isa)); }
+CpuIsa isa_asked_for(const RunConfig& run) { return isa_of(run.cpu_isa); }
 
 std::optional<Machine> machine_if_there(const RunConfig& run) {
   try {

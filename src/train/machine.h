@@ -33,8 +33,8 @@ class Machine {
 // Of activations and products.
 DType activation_type(const RunConfig& run);
 
-// What a run computes with on this machine's processor; best_cpu_isa() where what it asks for is missing.
-CpuIsa isa_for(const RunConfig& run);
+// On a processor, whether this one has it or not: plans are made for others, too. auto: the best of this one.
+CpuIsa isa_asked_for(const RunConfig& run);
 
 // Another one where this machine has not what a run was trained with: for a model that is only used.
 CpuIsaChoice if_there(CpuIsaChoice choice);

@@ -89,7 +89,7 @@ TrainState::TrainState(TrainArenas& arenas, const TrainConfig& cfg, Ranks ranks)
     : params(arenas.parameters, arenas.gradients, DType::f32, rounds(cfg) ? &arenas.rounded : nullptr,
              rounds(cfg) && shares_optimizer(cfg, ranks) ? Masters::elsewhere : Masters::here),
       model(params, cfg.model),
-      packed(pack_weights(arenas.rounded, params, cfg.run, /*backward=*/true)),
+      packed(plan_packed_weights(arenas.rounded, params, cfg.run)),
       shards(params.flat_size(), model.part_begins, kSumBlock, ranks),
       sharded(shares_optimizer(cfg, ranks)),
       own_masters(sharded && params.flat_rounded().rows > 0
@@ -246,7 +246,7 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
   TrainState state(arenas, cfg, ranks);
   plan_snapshot(arenas.snapshot, state);
   Context dry{.device = device,
-              .isa = isa_for(cfg.run),
+              .isa = isa_asked_for(cfg.run),
               .gpu = gpu,
               .cell_kernel = cfg.run.cell_kernel,
               .scratch = &arenas.scratch};
@@ -255,8 +255,11 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
   if (!cfg.eval.prompts.empty() && ranks.rank == 0)
     sizes.push_back({"prompts", sampling_bytes(cfg, state.model, dry), device, /*of_rank_0=*/ranks.size > 1});
   if (device == Device::cpu) {
-    const i64 of_a_thread = std::max(kProductScratchBytes, cfg.model.vocab_size * i64{sizeof(float)});
+    const bool library = !rounds(cfg) && isa_asked_for(cfg.run) != CpuIsa::amx;
+    const i64 of_a_thread =
+        std::max(library ? kLibraryScratchBytes : kProductScratchBytes, cfg.model.vocab_size * i64{sizeof(float)});
     sizes.push_back({"thread scratch", max_threads() * of_a_thread, device});
+    sizes.push_back({"program and libraries", kProgramBytes, device});
   }
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});
   if (device == Device::cuda && ranks.size > 1) sizes.push_back({"NCCL, reserved", nccl_bytes(ranks.size), device});

@@ -22,6 +22,10 @@ struct ArenaSize {
   bool of_rank_0 = false;  // others have none of it
 };
 
+// Of a run on a processor besides its arenas and its threads' scratch memory: code, libraries, files that are read or
+// written. Measured: 23 to 31 MiB (docs/architecture.md).
+constexpr i64 kProgramBytes = i64{32} << 20;
+
 // One set of arenas, measuring or real.
 class TrainArenas {
  public:
@@ -98,7 +102,8 @@ struct TrainState {
 // UserError when the work of an update cannot be shared by so many.
 void check_ranks(const TrainConfig& cfg, int ranks);
 
-// The memory bill of one rank, exact but for eval.prompts and NCCL, without allocating any of it.
+// The memory bill of one rank without allocating any of it: its arenas exactly; of threads, the program, eval.prompts
+// and NCCL at most what it says.
 // `gpu`: the device itself, if it is there; a plan without it is for an H100.
 std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, Gpu* gpu = nullptr, Ranks ranks = {});
 i64 total_bytes(const std::vector<ArenaSize>& sizes);

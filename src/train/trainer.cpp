@@ -114,7 +114,7 @@ Trainer::Trainer(const fs::path& run_dir, const TrainConfig& cfg, const std::vec
     tell_start(resumed);
     open_log();
     if (cfg_.eval.prompts.empty()) return;
-    const ModelInUse model{state_.model, activation_type(cfg_.run), machine_};
+    const ModelInUse model{state_.model, activation_type(cfg_.run), machine_, &state_.packed};
     sampling_.emplace(cfg_, model, train_data_.tokenizer_path());
   });
 }

@@ -6,22 +6,22 @@
 
 namespace xlstm {
 
-PackedWeights pack_weights(Arena& rounded, const ParamStore& params, const RunConfig& run, bool backward) {
+PackedWeights plan_packed_weights(Arena& rounded, const ParamStore& params, const RunConfig& run) {
   const Tensor row = params.flat_rounded();
-  if (row.rows == 0 || row.device != Device::cpu || isa_for(run) != CpuIsa::amx) return {};
-  return {rounded, row.slice_cols(params.place(1), row.cols), backward};
+  if (row.rows == 0 || row.device != Device::cpu || isa_asked_for(run) != CpuIsa::amx) return {};
+  return {rounded, row.slice_cols(params.place(1), row.cols)};
 }
 
 Weights::Weights(const ModelConfig& cfg, const RunConfig& run, Gpu* gpu)
-    : values_(Arena::measuring("parameters")),
-      rounded_(Arena::measuring("bf16 weights")),
+    : values_(Arena::measuring("parameters", gpu ? Device::cuda : Device::cpu)),
+      rounded_(Arena::measuring("bf16 weights", gpu ? Device::cuda : Device::cpu)),
       no_grads_(Arena::measuring("gradients")) {
   const auto build = [&] {
     no_grads_ = Arena::measuring("gradients");
     params_ = std::make_unique<ParamStore>(values_, no_grads_, DType::f32,
                                            activation_type(run) == DType::bf16 ? &rounded_ : nullptr);
     model_ = std::make_unique<LanguageModel>(*params_, cfg);
-    packed_ = pack_weights(rounded_, *params_, run, /*backward=*/false);
+    packed_ = plan_packed_weights(rounded_, *params_, run);
   };
   build();
   const auto allocate = [&](Arena& arena, Buffer& buffer) {

@@ -29,7 +29,7 @@ class Weights {
   PackedWeights packed_;
 };
 
-// For the matrices behind the embedding, if the run's products want them packed: bf16, on a processor with AMX.
-PackedWeights pack_weights(Arena& rounded, const ParamStore& params, const RunConfig& run, bool backward);
+// Memory for the matrices behind the embedding, where products want them packed: in bf16 on a processor with AMX.
+PackedWeights plan_packed_weights(Arena& rounded, const ParamStore& params, const RunConfig& run);
 
 }  // namespace xlstm

@@ -1,4 +1,9 @@
 // What is measured and planned: profile, sweep, transfer, plan, events; and the ablations' configs.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <sstream>
 
@@ -99,6 +104,44 @@ TEST_F(Measures, Plan) {
 }
 
 // With the optimizer shared out, a rank has less of it; and what it sends is what docs/scaling.md says.
+// The most memory that the program ever had, in that folder.
+i64 peak_bytes_of(const Arguments& arguments, const fs::path& folder) {
+  std::vector<std::string> words{XLSTM_PROGRAM};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    const int nowhere = open("/dev/null", O_WRONLY);
+    dup2(nowhere, STDOUT_FILENO);
+    dup2(nowhere, STDERR_FILENO);
+    if (chdir(folder.c_str()) != 0) _exit(126);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  int status = -1;
+  rusage used{};
+  EXPECT_EQ(wait4(child, &status, 0, &used), child);
+  EXPECT_EQ(status, 0);
+  return i64{used.ru_maxrss} * 1024;
+}
+
+TEST_F(Measures, ARunStaysWithinItsPlan) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer takes memory of its own";
+#endif
+  for (const std::string precision : {"f32", "bf16"}) {
+    const Arguments wide{"--set", "run.precision=" + precision, "--set", "model.embedding_dim=128",
+                         "--set", "train.context_length=128"};
+    Arguments plan{"plan", "--config", "tiny.yaml", "--json"};
+    plan.insert(plan.end(), wide.begin(), wide.end());
+    const i64 planned = must_run(plan).json()["total_bytes"], used = peak_bytes_of(train(precision, wide), path("."));
+    EXPECT_LE(used, planned) << precision;
+    EXPECT_GE(used, planned / 2) << precision;  // or the plan says nothing
+  }
+}
+
 TEST_F(Measures, PlanOfSeveralRanks) {
   const auto plan = [&](const Arguments& more) {
     Arguments all{

@@ -38,7 +38,7 @@ struct MlstmResult {
 // The instruction sets that this machine can run.
 inline std::vector<CpuIsa> usable_isas() {
   std::vector<CpuIsa> all;
-  for (const CpuIsa isa : {CpuIsa::baseline, CpuIsa::avx512})  // amx: the cell's products are AVX-512's
+  for (const CpuIsa isa : {CpuIsa::baseline, CpuIsa::avx512})  // amx: the same but in bf16 (tests/tiles)
     if (missing_for(isa).empty()) all.push_back(isa);
   return all;
 }

@@ -96,6 +96,17 @@ TEST(MlstmGradients, LargerThanATile) {
   }
 }
 
+// More chunks than the backward pass has states of in memory, and segments that end where these do.
+TEST(MlstmGradients, OfManyChunks) {
+  for (const bool normalize : {true, false})
+    for (const bool with_states : {false, true}) {
+      MlstmCase x = random_case(1, 70, 1, 2, 3, normalize, 15, with_states);
+      for (const i64 r : {31, 32, 33, 64}) x.log_f[r] = ref::kMinusInf;
+      const MlstmResult want = complex_step(x);
+      for (const i64 chunk : {1, 2, 4}) expect_gradients(x, chunk, want, 1e-12);
+    }
+}
+
 TEST(MlstmGradients, ForgetGateIsExactlyZeroWhereNothingIsRemembered) {
   for (const bool normalize : {true, false})
     for (const bool with_states : {false, true}) {

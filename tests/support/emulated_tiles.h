@@ -13,13 +13,16 @@ namespace xlstm::test {
 
 class EmulatedTiles {
  public:
-  EmulatedTiles() {
+  EmulatedTiles() { set_up(); }
+  ~EmulatedTiles() { give_back(); }
+  EmulatedTiles(const EmulatedTiles&) = delete;
+  EmulatedTiles& operator=(const EmulatedTiles&) = delete;
+
+  static void set_up() {
     require(!state().configured);  // tiles within tiles
     state() = {.configured = true};
   }
-  ~EmulatedTiles() { state().configured = false; }
-  EmulatedTiles(const EmulatedTiles&) = delete;
-  EmulatedTiles& operator=(const EmulatedTiles&) = delete;
+  static void give_back() { state().configured = false; }
 
   template <int t>
   static void zero() {

@@ -60,6 +60,15 @@ TEST_P(CellInBf16, Resets) {
   }
 }
 
+// More chunks than the backward pass has states of in memory, and segments that end where these do.
+TEST_P(CellInBf16, ManyChunks) {
+  for (const bool with_states : {false, true}) {
+    MlstmCase x = random(1, 191, 2, 16, 40, 8, with_states);
+    for (const i64 r : {63, 64, 65, 128}) x.log_f[r * 2] = x.log_f[r * 2 + 1] = ref::kMinusInf;
+    expect_bf16_cell(x, run(x, 4));
+  }
+}
+
 // Values of a document do not reach the next one.
 TEST_P(CellInBf16, NothingCrossesAReset) {
   MlstmCase x = random(1, 150, 1, 16, 16, 5, true), y = x;

@@ -11,6 +11,8 @@ void multiply_on_tiles(const ProductTile<bf16>& t, const std::function<void(cons
 void multiply_on_tiles(const ProductTile<float>& t, const std::function<void(const float*, i64)>& finish) {
   multiply_tiles<float, test::EmulatedTiles>(t, finish);
 }
+TilesInUse::TilesInUse() { test::EmulatedTiles::set_up(); }
+TilesInUse::~TilesInUse() { test::EmulatedTiles::give_back(); }
 void multiply_on_tiles(const PackedProduct& p) { multiply_packed<test::EmulatedTiles>(p); }
 
 }  // namespace xlstm::XL_CPU

@@ -48,7 +48,7 @@ class PackedWeightsTest : public testing::Test {
 };
 
 TEST_F(PackedWeightsTest, BitsAreThoseWithoutThem) {
-  PackedWeights packed(arena_, row(), /*backward=*/true);
+  PackedWeights packed(arena_, row());
   for (int again = 0; again < 2; ++again)
     for (const i64 which : {0, 1})
       for (const bool transposed : {true, false})
@@ -56,7 +56,7 @@ TEST_F(PackedWeightsTest, BitsAreThoseWithoutThem) {
 }
 
 TEST_F(PackedWeightsTest, AreThoseOfTheLastUpdateOnceTheyAreForgotten) {
-  PackedWeights packed(arena_, row(), /*backward=*/true);
+  PackedWeights packed(arena_, row());
   const std::vector<float> before = multiply(matrix(0), true, &packed);
   fill(weights_, 3);
   EXPECT_EQ(multiply(matrix(0), true, &packed), before);  // or nothing would be gained
@@ -68,13 +68,12 @@ TEST_F(PackedWeightsTest, AreThoseOfTheLastUpdateOnceTheyAreForgotten) {
 
 // What has no place is multiplied as it lies.
 TEST_F(PackedWeightsTest, OtherMatricesHaveNone) {
-  PackedWeights packed(arena_, row(), /*backward=*/false), none;
-  EXPECT_EQ(packed.take(matrix(0), false).words, nullptr);  // no backward pass
-  EXPECT_EQ(none.take(matrix(0), true).words, nullptr);
-  EXPECT_EQ(packed.take(make_tensor(x_.data(), DType::bf16, 32, 32), true).words, nullptr);
-  EXPECT_EQ(packed.take(matrix(0, 40), true).words, nullptr);  // not whole panels
-  EXPECT_NE(packed.take(matrix(0), true).words, nullptr);
-  EXPECT_EQ(packed.take(matrix(0, 64), true).words, nullptr);  // part of the one that is there
+  PackedWeights packed(arena_, row()), none;
+  EXPECT_EQ(none.take(matrix(0)).words, nullptr);
+  EXPECT_EQ(packed.take(make_tensor(x_.data(), DType::bf16, 32, 32)).words, nullptr);
+  EXPECT_EQ(packed.take(matrix(0, 40)).words, nullptr);  // not whole panels
+  EXPECT_NE(packed.take(matrix(0)).words, nullptr);
+  EXPECT_EQ(packed.take(matrix(0, 64)).words, nullptr);  // part of the one that is there
   EXPECT_EQ(multiply(matrix(0, 64), true, &packed), multiply(matrix(0, 64), true, nullptr));
 }
 

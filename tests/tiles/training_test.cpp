@@ -47,10 +47,10 @@ Trained train(Precision precision, CpuIsa isa, bool packed) {
   state.round_parameters(ctx);
   TrainStep step(ctx, state, cfg);
   const Tensor row = state.params.flat_rounded();
-  std::vector<std::byte> memory(static_cast<std::size_t>(2 * row.bytes() + 1024));
+  std::vector<std::byte> memory(static_cast<std::size_t>(row.bytes() + 1024));
   Arena arena("packed", memory.data(), static_cast<i64>(memory.size()));
-  PackedWeights own(arena, row, /*backward=*/true);
-  if (packed) ctx.packed = &own;
+  PackedWeights own(arena, row);
+  ctx.packed = packed ? &own : nullptr;
   const TokenBatch batch = random_tokens(cfg);
   Trained t;
   for (i64 update = 1; update <= cfg.train.steps; ++update) t.losses.push_back(step.run(batch, 3e-3, update).loss);

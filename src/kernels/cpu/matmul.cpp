@@ -136,14 +136,15 @@ void multiply_cut(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b, cons
 }
 
 #if defined(__AVX512F__)
-// b as it is packed for the products until the next update, or null
-const std::uint32_t* packed_weights(PackedWeights* packed, const Product& p, Tensor b) {
-  const PackedWeights::Place place = packed ? packed->take(b, p.tb) : PackedWeights::Place{};
+// b of a b^T as it is packed until the next update, or null
+const std::uint32_t* packed_once(PackedWeights* packed, const Product& p, Tensor b) {
+  const PackedWeights::Place place = packed && p.tb ? packed->take(b) : PackedWeights::Place{};
   if (!place.words || place.ready) return place.words;
   const i64 steps = p.K / kTileTerms;
   parallel_for(p.N / kPanelSide, [&](i64 panel) {
-    pack_operand<bf16>(place.words + panel * steps * TileBlocks<bf16>::kStepWords, {b.row<bf16>(), b.row_stride, p.tb},
-                       false, panel * kPanelSide, kPanelSide, 0, p.K, steps);
+    pack_operand<bf16>(place.words + panel * steps * TileBlocks<bf16>::kStepWords,
+                       {b.row<bf16>(), b.row_stride, /*transposed=*/true}, /*left=*/false, panel * kPanelSide,
+                       kPanelSide, 0, p.K, steps);
   });
   return place.words;
 }
@@ -151,7 +152,7 @@ const std::uint32_t* packed_weights(PackedWeights* packed, const Product& p, Ten
 template <class E>
 void multiply_by_tiles(const Product& p, PackedWeights* packed, Tensor c, Tensor z, Tensor a, Tensor b) {
   const std::uint32_t* packed_b = nullptr;
-  if constexpr (std::is_same_v<E, bf16>) packed_b = packed_weights(packed, p, b);
+  if constexpr (std::is_same_v<E, bf16>) packed_b = packed_once(packed, p, b);
   multiply_cut<E>(p, c, z, a, b, packed_b, TileBlocks<E>::kColumns,
                   [](const ProductTile<E>& tile, const auto& finish) { multiply_on_tiles(tile, std::cref(finish)); });
 }

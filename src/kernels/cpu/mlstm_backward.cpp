@@ -77,14 +77,17 @@ struct BackwardTask {
       transpose(Rows<T>{kept, ws.K}, rows_of<T>(first.c, row, 0), dims.qk_dim, dims.v_dim);
       if (shape.normalize) maxima[0] = *first.m.row<T>(task);
     }
-    if (!dlast.absent()) transpose(dc_t, rows_of<T>(dlast.c, row, 0), dims.qk_dim, dims.v_dim);
+    has_dc = !dlast.absent();
+    if (!has_dc) return;
+    transpose(dc_t, rows_of<T>(dlast.c, row, 0), dims.qk_dim, dims.v_dim);
     products.take(dc_in, dc_t, dims.v_dim, dims.qk_dim);
   }
 
   void recompute_group(i64 g) {
     group = g;
     std::copy_n(kept + g * ws.K * ws.V, ws.K * ws.V, states);
-    for (i64 i = g * kMlstmGroup; i < end_of(g); ++i) recompute_state(i);
+    for (i64 i = g * kMlstmGroup; i < end_of(g); ++i)
+      if (i + 1 < ws.chunks || has_dc) recompute_state(i);  // or nobody asks for what is behind the last
   }
 
   void load_gates(i64 i) {
@@ -136,10 +139,10 @@ struct BackwardTask {
     compute_dq(dq, state_t(i));
     compute_dk(dk);
     compute_dv(rows_of<E>(din.v, r0, head * dims.v_dim));
-    compute_dgates(r0, dq, dk, dot(dc_t.data, state_t(i + 1).data, dims.v_dim * ws.K));
+    compute_dgates(r0, dq, dk, has_dc ? dot(dc_t.data, state_t(i + 1).data, dims.v_dim * ws.K) : T(0));
     store_rounded(din.q, r0, dq);
     store_rounded(din.k, r0, dk);
-    update_dc();
+    if (i > 0 || !dfirst.absent()) update_dc();
   }
 
   // With D' = K^-1/2 D / (N + eps): weights = (q k^T) o D', dweights = (dh v^T) o D'. gates.factor becomes
@@ -167,14 +170,17 @@ struct BackwardTask {
                     {dweights_in, k, gates.start});
   }
 
+  // The rows that reach the state behind the chunk, if there is a gradient of that: [this, gates.rows)
+  i64 first_to_dc() const { return has_dc ? gates.tail : gates.rows; }
+
   void compute_dk(Rows<T> dk) {
-    products.add_up(dk, gates.rows, dims.qk_dim, {v, dc_in, dims.v_dim, gates.carry, gates.tail, gates.rows},
+    products.add_up(dk, gates.rows, dims.qk_dim, {v, dc_in, dims.v_dim, gates.carry, first_to_dc(), gates.rows},
                     {dweights_in, q, gates.start, /*transposed=*/true});
   }
 
   void compute_dv(Rows<E> dv) {
     products.add_up(dv, gates.rows, dims.v_dim,
-                    {k, dc_in, dims.qk_dim, gates.carry, gates.tail, gates.rows, /*transposed=*/true},
+                    {k, dc_in, dims.qk_dim, gates.carry, first_to_dc(), gates.rows, /*transposed=*/true},
                     {weights_in, dh, gates.start, /*transposed=*/true});
   }
 
@@ -195,6 +201,7 @@ struct BackwardTask {
     products.load(scaled, {q_rows, gates.head, dims.qk_dim, gates.factor});
     products.accumulate(dc_t, dc_t, gates.decay, dh, scaled, dims.v_dim, dims.qk_dim, 0, gates.head);
     products.take(dc_in, dc_t, dims.v_dim, dims.qk_dim);
+    has_dc = true;
   }
 
   CellInputs din, in;
@@ -210,6 +217,7 @@ struct BackwardTask {
   Rows<T> dq_buffer, dk_buffer, weights, dweights, dc_t;
   Rows<E> q_rows, k_rows;     // of this chunk, in memory
   T *kept, *states, *maxima;  // C^T before every group; before every chunk of one; m before every chunk
+  bool has_dc = false;        // dC is not 0, as it is behind a sequence whose last state nobody asked for
   i64 chunk, group = 0, sequence = 0, head = 0;
   T scale;
 };

@@ -123,6 +123,7 @@ class TileProducts {
 
   const MlstmWorkspace& ws_;
   float* slice_;
+  TilesInUse tiles_;
 };
 
 }  // namespace xlstm::XL_CPU

@@ -59,7 +59,7 @@ class VectorProducts {
               const FromChunk<Operand, T>& chunk) const {
     const Rows<T> c = state.transposed ? state.c.transposed : state.c.values;
     for_tiles<T>(rows, mlstm_pad(cols), [&](auto& tile) {
-      if (tile.i < state.end && tile.i + kTileRows > state.begin) {
+      if (std::max(tile.i, state.begin) < std::min(tile.i + kTileRows, state.end)) {
         tile.add(plain(state.x.values), c, 0, state.terms);
         tile.scale_rows(state.factors);
       }

@@ -136,7 +136,6 @@ void multiply_packed(const PackedProduct& p) {
   using Zeros = PackedProduct::Zeros;
   static_assert(kPanelSide == kTileTerms);  // a panel of a square's rows is a step of its terms
   constexpr i64 kStep = TileBlocks<bf16>::kStepWords;
-  const Tiles tiles;
   for (i64 i = 0; i < p.rows / kPanelSide; ++i) {
     const i64 begin = p.zeros == Zeros::below_left ? i : 0, end = p.zeros == Zeros::above_left ? i + 1 : p.steps;
     const i64 columns = p.zeros == Zeros::above_result ? i + 1 : p.cols / kPanelSide;
@@ -149,6 +148,15 @@ void multiply_packed(const PackedProduct& p) {
 // With the processor's tiles (tile_product.cpp); tests put the emulated ones in their place.
 void multiply_on_tiles(const ProductTile<bf16>& t, const std::function<void(const float* sums, i64 ld)>& finish);
 void multiply_on_tiles(const ProductTile<float>& t, const std::function<void(const float* sums, i64 ld)>& finish);
+
+// Small products one after another need this object around them: setting tiles up takes as long as some of these.
+class TilesInUse {
+ public:
+  TilesInUse();
+  ~TilesInUse();
+  TilesInUse(const TilesInUse&) = delete;
+  TilesInUse& operator=(const TilesInUse&) = delete;
+};
 void multiply_on_tiles(const PackedProduct& p);
 
 }  // namespace xlstm::XL_CPU

@@ -1,6 +1,6 @@
 #pragma once
-// The words of AMX. Eight registers ("tiles") of 16 rows of 64 bytes: 16 x 16 f32, or 16 x 32 bf16. An object of this
-// class in scope is what the words need: it sets the registers up for the calling thread, and gives them back.
+// The words of AMX. Eight registers ("tiles") of 16 rows of 64 bytes: 16 x 16 f32, or 16 x 32 bf16. The words need an
+// object of this class: it sets the registers up for the calling thread, and gives them back.
 // tests/support/emulated_tiles.h has the same words for processors without AMX. (Inline assembly, because the
 // compiler's own words want the register as a literal, and the whole file compiled for AMX.)
 #include <cstdint>
@@ -11,7 +11,12 @@ namespace xlstm {
 
 class HardwareTiles {
  public:
-  HardwareTiles() {
+  HardwareTiles() { set_up(); }
+  ~HardwareTiles() { give_back(); }
+  HardwareTiles(const HardwareTiles&) = delete;
+  HardwareTiles& operator=(const HardwareTiles&) = delete;
+
+  static void set_up() {
     struct alignas(64) Config {
       std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
       std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -20,9 +25,7 @@ class HardwareTiles {
     static constexpr Config kConfig;
     asm volatile("ldtilecfg %0" ::"m"(kConfig));
   }
-  ~HardwareTiles() { asm volatile("tilerelease"); }
-  HardwareTiles(const HardwareTiles&) = delete;
-  HardwareTiles& operator=(const HardwareTiles&) = delete;
+  static void give_back() { asm volatile("tilerelease"); }
 
   template <int t>
   static void zero() {
