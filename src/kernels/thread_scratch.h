@@ -11,6 +11,10 @@ std::byte* thread_scratch(i64 bytes);
 // its own for every thread that calls it: 8.3 MiB, measured (docs/architecture.md).
 constexpr i64 kProductScratchBytes = i64{2} << 20, kLibraryScratchBytes = i64{9} << 20;
 
+// Rows whose columns are summed up are cut into at most so many parts; the thread that calls the operation has the sums
+// of each.
+constexpr i64 kMostRowParts = 64;
+
 template <class T>
 T* thread_scratch_of(i64 count) {
   return reinterpret_cast<T*>(thread_scratch(count * static_cast<i64>(sizeof(T))));

@@ -55,15 +55,21 @@ void gates_backward(Context&, Tensor dpre, Tensor dbias, Gates dlog, Tensor pre,
     const RowsOf<std::int32_t> start(starts);
     const T* const b = bias.row<T>();
     const T c = T(cap);
-    for_rows(pre.rows, 2 * H, [&](i64 r) {
+    const auto row = [&](i64 r, T* sums) {
       for (i64 h = 0; h < H; ++h) {
         const T i = std::tanh((in[r][h] + b[h]) / c), f = std::tanh((in[r][H + h] + b[H + h]) / c);
         const T slope_i = gate == InputGate::exp ? T(1) : log_sigmoid_slope(c * i);
         din[r][h] = dlog_i[r][h] * slope_i * (1 - i * i);
         din[r][H + h] = start[r][0] != 0 ? T(0) : dlog_f[r][h] * log_sigmoid_slope(c * f) * (1 - f * f);
       }
-    });
-    add_column_sums<T>(dbias, pre.rows, [&](i64 r, i64 j, i64 n) { return load(din[r] + j, n); });
+      for_lanes<T>(2 * H, [&](i64 j, i64 n) { add_to(sums + j, load(din[r] + j, n), n); });
+    };
+    sum_over_rows<T>(
+        pre.rows, 2 * H,
+        [&](i64 begin, i64 end, T* sums) {
+          for (i64 r = begin; r < end; ++r) row(r, sums);
+        },
+        [&](i64 j, i64 n, Vec<T> total) { add_to(dbias.row<T>() + j, total, n); });
   });
 }
 

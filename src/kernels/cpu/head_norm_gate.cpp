@@ -50,7 +50,8 @@ void head_norm_gate_forward(Context&, Tensor y, Tensor mean, Tensor rstd, Tensor
 }
 
 // With s = sigmoid(o) and e = dy s w, the gradient of x^:  dh = rstd (e - mean(e) - x^ mean(e x^)), without mean(e)
-// where no mean was taken away;  do = dy w x^ s (1 - s).  dw first: then dh may take the place of dy, and do that of o.
+// where no mean was taken away;  do = dy w x^ s (1 - s).  Elements are read before dh and do are written, which may lie
+// where dy and o do.
 void head_norm_gate_backward(Context&, Tensor dh, Tensor d_o, Tensor dw, Tensor dy, Tensor h, Tensor o, Tensor w,
                              Tensor mean, Tensor rstd, HeadNorm norm) {
   check_head_norm(h, o, w, mean, rstd);
@@ -61,15 +62,7 @@ void head_norm_gate_backward(Context&, Tensor dh, Tensor d_o, Tensor dw, Tensor 
     const RowsOf<E> din(dh), dgate(d_o), dout(dy), in(h), gate(o);
     const RowsOf<T> means(mean), rstds(rstd);
     const T* const weight = w.row<T>();
-    // Heads are the parts of a row that share statistics, so they bound the stripes.
-    for (i64 index = 0; index < heads; ++index) {
-      const i64 at = index * V;
-      add_column_sums<T>(dw.slice_cols(at, at + V), h.rows, [&](i64 r, i64 j, i64 n) {
-        const Vec<T> normed = (load(in[r] + at + j, n) - Vec<T>(means[r][index])) * Vec<T>(rstds[r][index]);
-        return load(dout[r] + at + j, n) * sigmoid(load(gate[r] + at + j, n)) * normed;
-      });
-    }
-    const auto head = [&](i64 r, i64 index) {
+    const auto head = [&](i64 r, i64 index, T* sums) {
       const i64 at = index * V;
       const E *const x = in[r] + at, *const g = gate[r] + at, *const d = dout[r] + at;
       const T* const scale = weight + at;
@@ -83,14 +76,20 @@ void head_norm_gate_backward(Context&, Tensor dh, Tensor d_o, Tensor dw, Tensor 
       const Vec<T> mean_e(norm == HeadNorm::layernorm ? sum.sum() / T(V) : T(0)), mean_dot(dot.sum() / T(V));
       for_lanes<T>(V, [&](i64 j, i64 n) {
         const Vec<T> normed = (load(x + j, n) - m) * s, open = sigmoid(load(g + j, n));
-        const Vec<T> dw_part = load(d + j, n) * load(scale + j, n), e = dw_part * open;
+        const Vec<T> gated = load(d + j, n) * open, e = gated * load(scale + j, n);
+        add_to(sums + at + j, gated * normed, n);
         store(din[r] + at + j, s * (e - mean_e - normed * mean_dot), n);
         store(dgate[r] + at + j, e * normed * (one - open), n);
       });
     };
-    for_rows(h.rows, h.cols, [&](i64 r) {
-      for (i64 index = 0; index < heads; ++index) head(r, index);
-    });
+    T* const dweight = dw.row<T>();
+    sum_over_rows<T>(
+        h.rows, h.cols,
+        [&](i64 begin, i64 end, T* sums) {
+          for (i64 r = begin; r < end; ++r)
+            for (i64 index = 0; index < heads; ++index) head(r, index, sums);
+        },
+        [&](i64 j, i64 n, Vec<T> total) { add_to(dweight + j, total, n); });
   });
 }
 

@@ -18,32 +18,86 @@ T reciprocal_rms(const E* x, i64 D, T eps) {
   return 1 / std::sqrt(squares.sum() / T(D) + eps);
 }
 
-// What the backward pass of one norm needs. upstream(r, j, n): the gradient of y, columns j, j + 1, ... of row r.
+// The backward pass of one norm, and of the products with gates behind it if there are gates.
 template <class E, class T = ArithmeticOf<E>>
 struct Backward {
-  RowsOf<E> dx, stream, x;
-  RowsOf<T> rstd;
+  static constexpr i64 kRows = 8;  // that share what is read of the gates' weights, and written of their gradient
+  RowsOf<E> dx, dy, stream, x;
+  RowsOf<T> rstd, dpre, gates;
   const T* weight;
   bool residual;
-  i64 rows, cols;
+  i64 rows, cols, gate_count = 0;
 
-  // dx = dresidual + rstd (w dy - x rstd^2 mean(w dy x))
-  template <class F>
-  void rows_of_dx(F&& upstream) const {
-    for_rows(rows, cols, [&](i64 r) {
-      const E* const a = x[r];
-      Vec<T> dot(T(0));
-      for_lanes<T>(cols, [&](i64 j, i64 n) { dot += upstream(r, j, n) * load(weight + j, n) * load(a + j, n); });
-      const T scale = rstd[r][0];
-      const Vec<T> along(scale * scale * scale * dot.sum() / T(cols));
-      for_lanes<T>(cols, [&](i64 j, i64 n) {
-        const Vec<T> d = upstream(r, j, n) * load(weight + j, n) * Vec<T>(scale) - load(a + j, n) * along;
-        store(dx[r] + j, residual ? d + load(stream[r] + j, n) : d, n);
-      });
+  template <i64 kCount>
+  using Rows = std::array<Vec<T>, static_cast<std::size_t>(kCount)>;
+
+  // The gradient of y: dy + dpre gates, columns j, j + 1, ... of kCount rows from `begin` on
+  template <i64 kCount>
+  Rows<kCount> upstream(i64 begin, i64 j, i64 n) const {
+    Rows<kCount> d;
+    for (std::size_t r = 0; r < kCount; ++r) d[r] = load(dy[begin + i64(r)] + j, n);
+    for (i64 g = 0; g < gate_count; ++g) {
+      const Vec<T> column = load(gates[g] + j, n);
+      for (std::size_t r = 0; r < kCount; ++r) d[r] += Vec<T>(dpre[begin + i64(r)][g]) * column;
+    }
+    return d;
+  }
+
+  // dx = dresidual + rstd (w dy - x rstd^2 mean(w dy x)) of kCount rows from `begin` on; what they give to dw, and
+  // behind it to each gate, is added to the sums. Elements are read before dx is written, which may lie where dy does.
+  template <i64 kCount>
+  void block(i64 begin, T* sums) const {
+    Rows<kCount> along, normed;
+    along.fill(Vec<T>(T(0)));
+    for_lanes<T>(cols, [&](i64 j, i64 n) {
+      const Rows<kCount> d = upstream<kCount>(begin, j, n);
+      const Vec<T> w = load(weight + j, n);
+      for (std::size_t r = 0; r < kCount; ++r) along[r] += d[r] * w * load(x[begin + i64(r)] + j, n);
+    });
+    for (std::size_t r = 0; r < kCount; ++r) {
+      const T scale = rstd[begin + i64(r)][0];
+      along[r] = Vec<T>(scale * scale * scale * along[r].sum() / T(cols));
+    }
+    for_lanes<T>(cols, [&](i64 j, i64 n) {
+      const Rows<kCount> d = upstream<kCount>(begin, j, n);
+      const Vec<T> w = load(weight + j, n);
+      Vec<T> dw(T(0));
+      for (std::size_t r = 0; r < kCount; ++r) {
+        const i64 row = begin + i64(r);
+        const Vec<T> in = load(x[row] + j, n), scale(rstd[row][0]);
+        normed[r] = in * scale;
+        dw += d[r] * normed[r];
+        const Vec<T> out = d[r] * w * scale - in * along[r];
+        store(dx[row] + j, residual ? out + load(stream[row] + j, n) : out, n);
+      }
+      add_to(sums + j, dw, n);
+      for (i64 g = 0; g < gate_count; ++g) {
+        Vec<T> sum(T(0));
+        for (std::size_t r = 0; r < kCount; ++r) sum += Vec<T>(dpre[begin + i64(r)][g]) * normed[r];
+        add_to(sums + (1 + g) * cols + j, sum * w, n);
+      }
     });
   }
-  // x rstd: y before its weights
-  Vec<T> normed(i64 r, i64 j, i64 n) const { return load(x[r] + j, n) * Vec<T>(rstd[r][0]); }
+
+  void run(const RowsOf<T>& dw, const RowsOf<T>& dgates) const {
+    sum_over_rows<T>(
+        rows, (1 + gate_count) * cols,
+        [&](i64 begin, i64 end, T* sums) {
+          i64 r = begin;
+          for (; r + kRows <= end; r += kRows) block<kRows>(r, sums);
+          for (; r < end; ++r) block<1>(r, sums);
+        },
+        [&](i64 j, i64 n, Vec<T> total) { add_columns(dw, dgates, j, n, total); });
+  }
+
+ private:
+  // Columns of the sums are those of dw, then of each gate; a vector of them may begin in one and end in the next.
+  void add_columns(const RowsOf<T>& dw, const RowsOf<T>& dgates, i64 j, i64 n, Vec<T> total) const {
+    for (i64 lane = 0; lane < n; ++lane) {
+      const i64 row = (j + lane) / cols, col = (j + lane) % cols;
+      (row == 0 ? dw[0] : dgates[row - 1])[col] += total.v[lane];
+    }
+  }
 };
 
 template <class E>
@@ -51,9 +105,12 @@ Backward<E> backward_of(Tensor dx, Tensor dy, Tensor dresidual, Tensor x, Tensor
   using T = ArithmeticOf<E>;
   const bool residual = dresidual.rows > 0;
   return {.dx = RowsOf<E>(dx),
+          .dy = RowsOf<E>(dy),
           .stream = RowsOf<E>(residual ? dresidual : dy),
           .x = RowsOf<E>(x),
           .rstd = RowsOf<T>(rstd),
+          .dpre = RowsOf<T>(rstd),  // no gates: not read
+          .gates = RowsOf<T>(w),
           .weight = w.row<T>(),
           .residual = residual,
           .rows = x.rows,
@@ -88,15 +145,10 @@ void rmsnorm_forward(Context&, Tensor y, Tensor rstd, Tensor x, Tensor w, double
   });
 }
 
-// dw first: then dx may take the place of dy.
 void rmsnorm_backward(Context&, Tensor dx, Tensor dw, Tensor dy, Tensor dresidual, Tensor x, Tensor w, Tensor rstd) {
   check_backward(dx, dw, dy, dresidual, x, w, rstd);
   with_element_type(x.dtype, [&]<class E, class T>() {
-    const RowsOf<E> dout(dy);
-    const auto norm = backward_of<E>(dx, dy, dresidual, x, w, rstd);
-    const auto upstream = [&](i64 r, i64 j, i64 n) { return load(dout[r] + j, n); };
-    add_column_sums<T>(dw, x.rows, [&](i64 r, i64 j, i64 n) { return upstream(r, j, n) * norm.normed(r, j, n); });
-    norm.rows_of_dx(upstream);
+    backward_of<E>(dx, dy, dresidual, x, w, rstd).run(RowsOf<T>(dw), RowsOf<T>(dw));
   });
 }
 
@@ -134,48 +186,6 @@ void norm_with_gates(const RowsOf<E>& y, const RowsOf<T>& pre, const RowsOf<E>& 
   }
 }
 
-// The gradient that comes through the gates: dpre gates
-template <class T>
-struct GateGradients {
-  RowsOf<T> dpre, gates;
-  i64 count;
-
-  Vec<T> operator()(i64 r, i64 j, i64 n) const {
-    Vec<T> sum(T(0));
-    for (i64 g = 0; g < count; ++g) sum += Vec<T>(dpre[r][g]) * load(gates[g] + j, n);
-    return sum;
-  }
-};
-
-// dw and dgates over all rows, for columns [begin, begin + lanes). A gate's sum over kBlock rows goes to memory at
-// once.
-template <class E, class T, class F>
-void add_parameter_gradients(T* dw, const RowsOf<T>& dgates, const Backward<E>& norm, const GateGradients<T>& through,
-                             i64 j, i64 n, F&& upstream) {
-  constexpr i64 kBlock = 8;
-  const Vec<T> weight = load(norm.weight + j, n);
-  Vec<T> total(T(0));
-  const auto add_block = [&](i64 begin, auto rows) {
-    std::array<Vec<T>, kBlock> normed;
-    Vec<T> block(T(0));
-    for (i64 r = 0; r < rows; ++r) {
-      normed[std::size_t(r)] = norm.normed(begin + r, j, n);
-      block += upstream(begin + r, j, n) * normed[std::size_t(r)];
-    }
-    total += block;
-    for (i64 g = 0; g < through.count; ++g) {
-      Vec<T> sum(T(0));
-      for (i64 r = 0; r < rows; ++r) sum += Vec<T>(through.dpre[begin + r][g]) * normed[std::size_t(r)];
-      T* const at = dgates[g] + j;
-      store(at, load(at, n) + sum * weight, n);
-    }
-  };
-  i64 r = 0;
-  for (; r + kBlock <= norm.rows; r += kBlock) add_block(r, std::integral_constant<i64, kBlock>{});
-  if (r < norm.rows) add_block(r, norm.rows - r);
-  store(dw + j, load(dw + j, n) + total, n);
-}
-
 }  // namespace
 
 void rmsnorm_gates_forward(Context& ctx, Tensor y, Tensor rstd, Tensor pre, Tensor x, Tensor w, Tensor gates,
@@ -204,18 +214,9 @@ void rmsnorm_gates_backward(Context& ctx, Tensor dx, Tensor dw, Tensor dgates, T
   for (const Tensor& t : {dgates, gates}) check_shape(t, gates.rows, x.cols, stat);
   check_shape(dpre, x.rows, gates.rows, stat);
   with_element_type(x.dtype, [&]<class E, class T>() {
-    const RowsOf<E> dout(dy);
-    const auto norm = backward_of<E>(dx, dy, dresidual, x, w, rstd);
-    const GateGradients<T> through{RowsOf<T>(dpre), RowsOf<T>(gates), gates.rows};
-    const auto upstream = [&](i64 r, i64 j, i64 n) { return load(dout[r] + j, n) + through(r, j, n); };
-    const RowsOf<T> gate_sums(dgates);
-    constexpr i64 kStripe = 4 * Vec<T>::kWidth;
-    parallel_blocks(x.cols, kStripe, [&](i64 begin, i64 end) {
-      for_lanes<T>(end - begin, [&](i64 j, i64 n) {
-        add_parameter_gradients<E>(dw.row<T>(), gate_sums, norm, through, begin + j, n, upstream);
-      });
-    });
-    norm.rows_of_dx(upstream);
+    auto norm = backward_of<E>(dx, dy, dresidual, x, w, rstd);
+    norm.dpre = RowsOf<T>(dpre), norm.gates = RowsOf<T>(gates), norm.gate_count = gates.rows;
+    norm.run(RowsOf<T>(dw), RowsOf<T>(dgates));
   });
   if (ctx.profile) ctx.profile->add_flops(ctx.op_class, 4.0 * double(x.rows) * double(x.cols) * double(gates.rows));
 }

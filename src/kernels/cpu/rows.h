@@ -4,6 +4,7 @@
 
 #include "core/parallel.h"
 #include "kernels/cpu/vec.h"
+#include "kernels/thread_scratch.h"
 
 namespace xlstm::XL_CPU {
 
@@ -45,37 +46,30 @@ void for_spans(i64 rows, i64 cols, F&& body) {
   });
 }
 
-// out[j ...] += sum over rows of term(r, j, lanes), for N vectors of columns from j on, the last `lanes` wide. Blocks
-// of 64 rows are summed first: fewer roundings per element than one long chain.
-template <class T, int N, class F>
-void add_stripe_sums(T* out, i64 j, i64 lanes, i64 rows, F&& term) {
-  constexpr i64 kBlock = 64, kWidth = Vec<T>::kWidth;
-  Vec<T> total[N];
-  for (auto& t : total) t = Vec<T>(T(0));
-  for (i64 begin = 0; begin < rows; begin += kBlock) {
-    Vec<T> block[N];
-    for (auto& b : block) b = Vec<T>(T(0));
-    for (i64 r = begin; r < std::min(rows, begin + kBlock); ++r)
-      for (int n = 0; n < N; ++n) block[n] += term(r, j + n * kWidth, lanes);
-    for (int n = 0; n < N; ++n) total[n] += block[n];
-  }
-  for (int n = 0; n < N; ++n) {
-    T* at = out + j + n * kWidth;
-    store(at, load(at, lanes) + total[n], lanes);
-  }
-}
-
-// out_j += sum over rows of term_j(r), for a (1, cols) tensor: the gradient of a parameter that every row shares.
-// term(r, j, lanes) yields the terms of `lanes` columns from j on.
-template <class T, class F>
-void add_column_sums(Tensor out, i64 rows, F&& term) {
-  constexpr i64 kWidth = Vec<T>::kWidth;
-  constexpr int kVectors = 4;
-  T* const to = out.row<T>();
-  parallel_blocks(out.cols, kVectors * kWidth, [&](i64 begin, i64 end) {
-    if (end - begin == kVectors * kWidth) return add_stripe_sums<T, kVectors>(to, begin, kWidth, rows, term);
-    for (i64 j = begin; j < end; j += kWidth) add_stripe_sums<T, 1>(to, j, std::min(kWidth, end - j), rows, term);
+// One pass over the rows of an op that also sums up columns. body(begin, end, sums) adds what rows [begin, end) give to
+// `columns` sums that are 0 before its part; add(j, n, total) gets the totals of columns j, j + 1, ...
+template <class T, class F, class G>
+void sum_over_rows(i64 rows, i64 columns, F&& body, G&& add) {
+  constexpr i64 kGrain = 64, kStripe = 256;
+  const i64 grains = (rows + kGrain - 1) / kGrain;
+  const i64 size = (grains + kMostRowParts - 1) / kMostRowParts * kGrain, parts = (rows + size - 1) / size;
+  T* const sums = thread_scratch_of<T>(parts * columns);
+  parallel_blocks(rows, size, [&](i64 begin, i64 end) {
+    T* const own = sums + begin / size * columns;
+    std::fill_n(own, columns, T(0));
+    body(begin, end, own);
   });
+  parallel_blocks(columns, kStripe, [&](i64 begin, i64 end) {
+    for_lanes<T>(end - begin, [&](i64 j, i64 n) {
+      Vec<T> total(T(0));
+      for (i64 part = 0; part < parts; ++part) total += load(sums + part * columns + begin + j, n);
+      add(begin + j, n, total);
+    });
+  });
+}
+template <class T>
+void add_to(T* at, Vec<T> x, i64 n) {
+  store(at, load(at, n) + x, n);
 }
 
 }  // namespace xlstm::XL_CPU
