@@ -133,7 +133,7 @@ BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
       fmt::format("{:.0f} tokens/s, {:.4f} s per step (median; {:.4f} - {:.4f}), {:.1f} % of GEMM peak ({:.0f} GF/s)\n",
                   rate, seconds, times.seconds.front(), times.seconds.back(), 100 * rate * flops / gemm, gemm / 1e9);
   r.text += fmt::format("memory: planned {}, peak resident {}\n", human_bytes(times.planned_bytes), human_bytes(peak));
-  const Json rows = class_rows(times.profile.ops, seconds, gemm, copy, r.text);
+  const Json rows = class_rows(times.profile.ops, times.profile.seconds, gemm, copy, r.text);
   r.json = {{"bench", "step"},
             {"config", write_config(cfg)},
             {"tokens_per_second", rate},
@@ -152,9 +152,9 @@ BenchResult bench_step(const StepOptions& o, const TrainConfig& cfg) {
 }  // namespace
 
 void add_bench_step(CLI::App& bench) {
-  auto* cmd = bench.add_subcommand(
-      "step",
-      "Whole updates on random tokens: tokens/s, memory, time per operator class beside what it takes at least");
+  auto* cmd = bench.add_subcommand("step",
+                                   "Whole updates on random tokens: tokens/s, memory, time per operator class (of one "
+                                   "more step) beside what it takes at the rates of a large product and a large copy");
   auto o = std::make_shared<StepOptions>();
   cmd->add_option("--config", o->config, "YAML file (configs/, bench/configs/)")->required();
   cmd->add_option("--set", o->set, "Override a key of the config: key=value; may be repeated");

@@ -40,7 +40,7 @@ void dense_ops(const OpTable& t, i64 rows, i64 dim, i64 hidden) {
   const Tensor gates = b.single(2 * heads, dim), dgates = b.single(2 * heads, dim), pre = b.single(rows, 2 * heads);
   t.add("rmsnorm_gates_forward", 2 * row_bytes, 0,
         [&] { ops::rmsnorm_gates_forward(b.ctx, y, rstd, pre, x, w, gates, 1e-6); });
-  t.add("rmsnorm_gates_backward", 5 * row_bytes, 0,
+  t.add("rmsnorm_gates_backward", 4 * row_bytes, 0,
         [&] { ops::rmsnorm_gates_backward(b.ctx, dx, dw, dgates, dy, y, pre, x, w, gates, rstd); });
   const Tensor mean = b.single(rows, heads), head_rstd = b.single(rows, heads), o = b.tensor(rows, dim),
                d_o = b.tensor(rows, dim);

@@ -54,7 +54,8 @@ Target find_target(const Options& o, const TrainConfig& cfg) {
   } else if ((t.machine = machine_if_there(here(cfg.run)))) {
     t.device = t.machine->device();
     t.memory = AvailableMemory::of(*t.machine);
-    if (!o.gemm_gflops) t.flops = measure_gemm_flops(*t.machine, activation_type(cfg.run), 0.5);
+    const bool same = if_there(cfg.run.cpu_isa) == cfg.run.cpu_isa;  // or its speed is not known here
+    if (!o.gemm_gflops && same) t.flops = measure_gemm_flops(*t.machine, activation_type(cfg.run), 0.5);
     if (!o.bandwidth_gbs) t.bytes = measure_copy_bytes(*t.machine, 0.3);
   }
   if (o.gemm_gflops) t.flops = *o.gemm_gflops * 1e9;

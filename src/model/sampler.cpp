@@ -29,22 +29,36 @@ int Sampler::sample(const float* logits, std::uint64_t sequence, std::uint64_t p
     std::nth_element(order_.begin(), order_.begin() + cfg_.top_k - 1, order_.end(), likelier);
     order_.resize(static_cast<std::size_t>(cfg_.top_k));
   }
-  std::sort(order_.begin(), order_.end(), likelier);
-  std::vector<double> weight;
+  const auto first = *std::min_element(order_.begin(), order_.end(), likelier);
+  const auto weight = [&](const auto& token) {
+    return std::exp((static_cast<double>(token.first) - static_cast<double>(first.first)) / cfg_.temperature);
+  };
   double total = 0;
-  for (const auto& [logit, id] : order_) {
-    weight.push_back(std::exp((static_cast<double>(logit) - static_cast<double>(order_[0].first)) / cfg_.temperature));
-    total += weight.back();
-  }
+  for (const auto& token : order_) total += weight(token);
+
+  // The i-th likeliest token: only as many are sorted as are asked for.
+  std::size_t sorted = 0;
+  const auto likeliest = [&](std::size_t i) {
+    while (sorted <= i) {
+      const std::size_t next = std::min(order_.size(), std::max<std::size_t>(32, 4 * sorted));
+      const auto from = order_.begin() + static_cast<std::ptrdiff_t>(sorted);
+      const auto to = order_.begin() + static_cast<std::ptrdiff_t>(next);
+      if (to != order_.end()) std::nth_element(from, to, order_.end(), likelier);
+      std::sort(from, to, likelier);
+      sorted = next;
+    }
+    return order_[i];
+  };
+
   // The smallest set of most likely tokens that holds top_p of the mass.
-  double kept = 0;
-  std::size_t n = 0;
-  while (n < weight.size() && (n == 0 || kept < cfg_.top_p * total)) kept += weight[n++];
+  std::size_t n = cfg_.top_p < 1 ? 0 : order_.size();
+  double kept = cfg_.top_p < 1 ? 0 : total;
+  while (n < order_.size() && (n == 0 || kept < cfg_.top_p * total)) kept += weight(likeliest(n++));
 
   double left = RandomStream(cfg_.seed, RandomUse::sampling, sequence).uniform(position) * kept;
-  for (std::size_t i = 0; i < n; ++i)
-    if ((left -= weight[i]) < 0) return order_[i].second;
-  return order_[n - 1].second;
+  for (std::size_t i = 0; i + 1 < n; ++i)
+    if ((left -= weight(likeliest(i))) < 0) return likeliest(i).second;
+  return likeliest(n - 1).second;
 }
 
 }  // namespace xlstm

@@ -27,7 +27,7 @@ class Sampler {
  private:
   SamplingConfig cfg_;
   std::vector<int> ids_;
-  std::vector<std::pair<float, int>> order_;  // logit and id, most likely first
+  std::vector<std::pair<float, int>> order_;  // logit and id; sorted as far as was asked for
 };
 
 }  // namespace xlstm

@@ -258,8 +258,10 @@ std::vector<ArenaSize> measure_training(const TrainConfig& cfg, Device device, G
     const bool library = !rounds(cfg) && isa_asked_for(cfg.run) != CpuIsa::amx;
     const i64 of_a_thread =
         std::max(library ? kLibraryScratchBytes : kProductScratchBytes, cfg.model.vocab_size * i64{sizeof(float)});
-    const i64 sums = (1 + 2 * cfg.model.mixer.num_heads) * cfg.model.embedding_dim * i64{sizeof(float)};
-    sizes.push_back({"thread scratch", max_threads() * of_a_thread + kMostRowParts * sums, device});
+    const i64 heads = cfg.model.mixer.num_heads,
+              widest = std::max((1 + 2 * heads) * cfg.model.embedding_dim, cfg.model.v_dim());
+    const i64 sums = RowParts(cfg.micro_batch_rows()).count * RowParts::stride(widest) * i64{sizeof(float)};
+    sizes.push_back({"thread scratch", max_threads() * of_a_thread + sums, device});
     sizes.push_back({"program and libraries", kProgramBytes, device});
   }
   if (device == Device::cuda) sizes.push_back({"library workspace", Gpu::kWorkspaceBytes, device});

@@ -88,7 +88,7 @@ TEST(OpTable, Embedding) {
 
 // y is the norm of x; z, if there is one, is x, which goes on as the residual stream.
 OpCase rmsnorm_case(bool residual) {
-  OpCase op{.shapes = kOdd,
+  OpCase op{.shapes = {{1, 1}, {3, 7}, {5, 64}, {2, 1025}, {75, 7}},
             .large = {{300, 257}, {70, 1536}, {37, 2048}, {9, 4096}, {9, 5000}},
             .tensors =
                 [=](Shape s) {
@@ -125,7 +125,7 @@ TEST(OpTable, RmsNorm) { check_op(rmsnorm_case(/*residual=*/false)); }
 TEST(OpTable, RmsNormResidual) { check_op(rmsnorm_case(/*residual=*/true)); }
 
 TEST(OpTable, RmsNormGates) {
-  check_op({.shapes = {{1, 1, 1}, {3, 2, 7}, {5, 4, 64}, {2, 1, 1025}},  // rows, heads, D
+  check_op({.shapes = {{1, 1, 1}, {3, 2, 7}, {5, 4, 64}, {2, 1, 1025}, {43, 2, 7}},  // rows, heads, D
             .large = {{300, 3, 70}, {37, 4, 264}, {21, 17, 2048}, {13, 9, 2056}, {5, 4, 4104}},
             .tensors =
                 [](Shape s) {
@@ -175,7 +175,7 @@ TEST(OpTable, SwiGlu) {
 }
 
 OpCase gates_case(InputGate gate) {
-  return {.shapes = {{1, 1}, {3, 7}, {5, 4}, {130, 3}},  // rows, heads
+  return {.shapes = {{1, 1}, {3, 7}, {5, 4}, {130, 3}, {2100, 1}},  // rows, heads
           .large = {{5000, 4}},
           .tensors =
               [](Shape s) {
@@ -218,7 +218,7 @@ TEST(OpTable, GateExtremes) {
 }
 
 void check_head_norm_gate(HeadNorm norm) {
-  check_op({.shapes = {{1, 1, 2}, {3, 2, 7}, {5, 3, 64}, {2, 1, 1025}},  // rows, heads, V
+  check_op({.shapes = {{1, 1, 2}, {3, 2, 7}, {5, 3, 64}, {2, 1, 1025}, {43, 2, 7}},  // rows, heads, V
             .large = {{300, 3, 70}, {70, 3, 64}, {70, 1, 1536}},
             .tensors =
                 [](Shape s) {

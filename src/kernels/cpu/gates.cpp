@@ -61,8 +61,9 @@ void gates_backward(Context&, Tensor dpre, Tensor dbias, Gates dlog, Tensor pre,
         const T slope_i = gate == InputGate::exp ? T(1) : log_sigmoid_slope(c * i);
         din[r][h] = dlog_i[r][h] * slope_i * (1 - i * i);
         din[r][H + h] = start[r][0] != 0 ? T(0) : dlog_f[r][h] * log_sigmoid_slope(c * f) * (1 - f * f);
+        sums[h] += din[r][h];
+        sums[H + h] += din[r][H + h];
       }
-      for_lanes<T>(2 * H, [&](i64 j, i64 n) { add_to(sums + j, load(din[r] + j, n), n); });
     };
     sum_over_rows<T>(
         pre.rows, 2 * H,

@@ -99,19 +99,27 @@ void store_sums(const float* sums, i64 ld, Tensor c, Tensor z, bool accumulate, 
   });
 }
 
-// p.M of at most kFewRows rows
+// Rows up to which reading b once, from where it lies, beats packing it: on AMX, and in the library, it is packed for
+// the rows after these.
+template <class E>
+i64 most_few_rows(CpuIsa isa) {
+  return std::is_same_v<E, bf16> && isa != CpuIsa::amx ? kMostFewRows : kFewRows;
+}
+
+// p.M of at most kMostFewRows rows
 template <class E>
 void multiply_few(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
   constexpr i64 kBlock = 64;  // columns of c at a time
-  const RowsOf<E> right(b);
+  const RowsOf<E> left(a), right(b);
   parallel_blocks(p.N, kBlock, [&](i64 begin, i64 end) {
-    float block[kFewRows][kBlock];
-    for (i64 j = begin; j < end; j += kFewColumns) {
-      float sums[kFewRows][kFewColumns];
-      const i64 columns = std::min(kFewColumns, end - j);
-      multiply_few_rows(p.M, a.row<E>(), a.row_stride, right[j], b.row_stride, columns, p.K, sums);
-      for (i64 i = 0; i < p.M; ++i) std::copy_n(sums[i], columns, block[i] + j - begin);
-    }
+    float block[kMostFewRows][kBlock];
+    for (i64 j = begin; j < end; j += kFewColumns)
+      for (i64 i = 0; i < p.M; i += kFewRows) {  // rows of b stay in the first-level cache
+        float sums[kFewRows][kFewColumns];
+        const i64 columns = std::min(kFewColumns, end - j), rows = std::min(kFewRows, p.M - i);
+        multiply_few_rows(rows, left[i], a.row_stride, right[j], b.row_stride, columns, p.K, sums);
+        for (i64 r = 0; r < rows; ++r) std::copy_n(sums[r], columns, block[i + r] + j - begin);
+      }
     store_sums(block[0], kBlock, c, z, p.accumulate, 0, begin, p.M, end - begin);
   });
 }
@@ -199,11 +207,11 @@ void multiply_f64(const Product& p, Tensor c, Tensor z, Tensor a, Tensor b) {
 void multiply(Context& ctx, Tensor c, Tensor z, Tensor a, Tensor b, MatmulFlags flags) {
   const Product p{c.rows,          c.cols, flags.transpose_a ? a.rows : a.cols, flags.transpose_a, flags.transpose_b,
                   flags.accumulate};
-  const bool few = !p.ta && p.tb && p.M <= kFewRows;
+  const auto few = [&]<class E>(E) { return !p.ta && p.tb && p.M <= most_few_rows<E>(ctx.isa); };
   if (a.dtype == DType::f32) {
-    few ? multiply_few<float>(p, c, z, a, b) : multiply_f32(ctx, p, c, z, a, b);
+    few(float{}) ? multiply_few<float>(p, c, z, a, b) : multiply_f32(ctx, p, c, z, a, b);
   } else if (a.dtype == DType::bf16) {
-    few ? multiply_few<bf16>(p, c, z, a, b) : multiply_bf16(ctx, p, c, z, a, b);
+    few(bf16{}) ? multiply_few<bf16>(p, c, z, a, b) : multiply_bf16(ctx, p, c, z, a, b);
   } else {
     XL_CHECK(a.dtype == DType::f64, "no CPU kernel for {}", name_of(a.dtype));
     multiply_f64(p, c, z, a, b);

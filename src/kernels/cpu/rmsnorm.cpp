@@ -45,36 +45,40 @@ struct Backward {
 
   // dx = dresidual + rstd (w dy - x rstd^2 mean(w dy x)) of kCount rows from `begin` on; what they give to dw, and
   // behind it to each gate, is added to the sums. Elements are read before dx is written, which may lie where dy does.
+  // (`b` is a copy, which no store can change: the loops need not read it again.)
   template <i64 kCount>
-  void block(i64 begin, T* sums) const {
-    Rows<kCount> along, normed;
+  static void block(const Backward b, i64 begin, T* sums) {
+    Rows<kCount> along, normed, scale;
     along.fill(Vec<T>(T(0)));
-    for_lanes<T>(cols, [&](i64 j, i64 n) {
-      const Rows<kCount> d = upstream<kCount>(begin, j, n);
-      const Vec<T> w = load(weight + j, n);
-      for (std::size_t r = 0; r < kCount; ++r) along[r] += d[r] * w * load(x[begin + i64(r)] + j, n);
+    for_lanes<T>(b.cols, [&](i64 j, i64 n) {
+      const Rows<kCount> d = b.template upstream<kCount>(begin, j, n);
+      const Vec<T> w = load(b.weight + j, n);
+      for (std::size_t r = 0; r < kCount; ++r) along[r] += d[r] * w * load(b.x[begin + i64(r)] + j, n);
     });
+    const T* dpre_of[kCount];
     for (std::size_t r = 0; r < kCount; ++r) {
-      const T scale = rstd[begin + i64(r)][0];
-      along[r] = Vec<T>(scale * scale * scale * along[r].sum() / T(cols));
+      const T s = b.rstd[begin + i64(r)][0];
+      along[r] = Vec<T>(s * s * s * along[r].sum() / T(b.cols));
+      scale[r] = Vec<T>(s);
+      dpre_of[r] = b.dpre[begin + i64(r)];
     }
-    for_lanes<T>(cols, [&](i64 j, i64 n) {
-      const Rows<kCount> d = upstream<kCount>(begin, j, n);
-      const Vec<T> w = load(weight + j, n);
+    for_lanes<T>(b.cols, [&](i64 j, i64 n) {
+      const Rows<kCount> d = b.template upstream<kCount>(begin, j, n);
+      const Vec<T> w = load(b.weight + j, n);
       Vec<T> dw(T(0));
       for (std::size_t r = 0; r < kCount; ++r) {
         const i64 row = begin + i64(r);
-        const Vec<T> in = load(x[row] + j, n), scale(rstd[row][0]);
-        normed[r] = in * scale;
+        const Vec<T> in = load(b.x[row] + j, n);
+        normed[r] = in * scale[r];
         dw += d[r] * normed[r];
-        const Vec<T> out = d[r] * w * scale - in * along[r];
-        store(dx[row] + j, residual ? out + load(stream[row] + j, n) : out, n);
+        const Vec<T> out = d[r] * w * scale[r] - in * along[r];
+        store(b.dx[row] + j, b.residual ? out + load(b.stream[row] + j, n) : out, n);
       }
       add_to(sums + j, dw, n);
-      for (i64 g = 0; g < gate_count; ++g) {
-        Vec<T> sum(T(0));
-        for (std::size_t r = 0; r < kCount; ++r) sum += Vec<T>(dpre[begin + i64(r)][g]) * normed[r];
-        add_to(sums + (1 + g) * cols + j, sum * w, n);
+      for (i64 g = 0; g < b.gate_count; ++g) {
+        Vec<T> even(T(0)), odd(T(0));
+        for (std::size_t r = 0; r < kCount; ++r) (r % 2 == 0 ? even : odd) += Vec<T>(dpre_of[r][g]) * normed[r];
+        add_to(sums + (1 + g) * b.cols + j, (even + odd) * w, n);
       }
     });
   }
@@ -84,8 +88,8 @@ struct Backward {
         rows, (1 + gate_count) * cols,
         [&](i64 begin, i64 end, T* sums) {
           i64 r = begin;
-          for (; r + kRows <= end; r += kRows) block<kRows>(r, sums);
-          for (; r < end; ++r) block<1>(r, sums);
+          for (; r + kRows <= end; r += kRows) block<kRows>(*this, r, sums);
+          for (; r < end; ++r) block<1>(*this, r, sums);
         },
         [&](i64 j, i64 n, Vec<T> total) { add_columns(dw, dgates, j, n, total); });
   }
@@ -93,9 +97,12 @@ struct Backward {
  private:
   // Columns of the sums are those of dw, then of each gate; a vector of them may begin in one and end in the next.
   void add_columns(const RowsOf<T>& dw, const RowsOf<T>& dgates, i64 j, i64 n, Vec<T> total) const {
+    i64 row = j / cols, col = j % cols;
+    const auto at = [&] { return (row == 0 ? dw[0] : dgates[row - 1]) + col; };
+    if (col + n <= cols) return add_to(at(), total, n);
     for (i64 lane = 0; lane < n; ++lane) {
-      const i64 row = (j + lane) / cols, col = (j + lane) % cols;
-      (row == 0 ? dw[0] : dgates[row - 1])[col] += total.v[lane];
+      *at() += total.v[lane];
+      if (++col == cols) ++row, col = 0;
     }
   }
 };

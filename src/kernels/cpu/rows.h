@@ -47,22 +47,23 @@ void for_spans(i64 rows, i64 cols, F&& body) {
 }
 
 // One pass over the rows of an op that also sums up columns. body(begin, end, sums) adds what rows [begin, end) give to
-// `columns` sums that are 0 before its part; add(j, n, total) gets the totals of columns j, j + 1, ...
+// `columns` sums that are 0 before its part; add(j, n, total) gets the totals of columns j, j + 1, ... Neither may ask
+// for scratch memory: the sums lie in the caller's, and the caller takes its share of the work.
 template <class T, class F, class G>
 void sum_over_rows(i64 rows, i64 columns, F&& body, G&& add) {
-  constexpr i64 kGrain = 64, kStripe = 256;
-  const i64 grains = (rows + kGrain - 1) / kGrain;
-  const i64 size = (grains + kMostRowParts - 1) / kMostRowParts * kGrain, parts = (rows + size - 1) / size;
-  T* const sums = thread_scratch_of<T>(parts * columns);
-  parallel_blocks(rows, size, [&](i64 begin, i64 end) {
-    T* const own = sums + begin / size * columns;
+  constexpr i64 kStripe = 256;
+  const RowParts parts(rows);
+  const i64 stride = RowParts::stride(columns);
+  T* const sums = thread_scratch_of<T>(parts.count * stride);
+  parallel_blocks(rows, parts.size, [&](i64 begin, i64 end) {
+    T* const own = sums + begin / parts.size * stride;
     std::fill_n(own, columns, T(0));
     body(begin, end, own);
   });
   parallel_blocks(columns, kStripe, [&](i64 begin, i64 end) {
     for_lanes<T>(end - begin, [&](i64 j, i64 n) {
       Vec<T> total(T(0));
-      for (i64 part = 0; part < parts; ++part) total += load(sums + part * columns + begin + j, n);
+      for (i64 part = 0; part < parts.count; ++part) total += load(sums + part * stride + begin + j, n);
       add(begin + j, n, total);
     });
   });
