@@ -125,6 +125,7 @@ BenchResult bench_inference(const InferenceOptions& o, const TrainConfig& cfg) {
   const double token = token_seconds(cfg, o, machine, weights.model());
   const double rate = static_cast<double>(o.prompts) / token;
   const i64 bytes = bytes_per_token(weights.params(), weights.model());
+  const i64 peak = peak_resident_bytes();
   const double read = static_cast<double>(bytes) / token, limit = measure_read_bytes(machine, 0.3);
 
   BenchResult r;
@@ -142,7 +143,7 @@ BenchResult bench_inference(const InferenceOptions& o, const TrainConfig& cfg) {
             {"weight_bytes", bytes},
             {"weight_bytes_per_second", read},
             {"read_bytes_per_second", limit},
-            {"peak_bytes", peak_resident_bytes()},
+            {"peak_bytes", peak},
             {"threads", max_threads()},
             {"machine", describe_environment(machine)}};
   return r;

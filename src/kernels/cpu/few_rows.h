@@ -22,6 +22,7 @@ void multiply_few_columns(const E* a, i64 a_stride, const E* b, i64 b_stride, i6
     Vec<float> left[kRows];
     for (i64 i = 0; i < kRows; ++i) left[i] = load(a + i * a_stride + k, n);
     for (i64 j = 0; j < kFewColumns; ++j) {
+      __builtin_prefetch(row[j] + kFewColumns * b_stride + k);  // rows are too short for the processor to see it coming
       const Vec<float> right = load(row[j] + k, n);
       for (i64 i = 0; i < kRows; ++i) lanes_of[i][j] += left[i] * right;
     }
