@@ -10,7 +10,7 @@ namespace xlstm {
 std::byte* thread_scratch(i64 bytes);
 
 // The most that products ask for; the loss asks for a row of logits in f32. The library of f32 products takes memory of
-// its own for every thread that calls it: 8.3 MiB, measured (docs/architecture.md).
+// its own for every thread that calls it: 8.2 MiB, measured (docs/architecture.md).
 constexpr i64 kProductScratchBytes = i64{2} << 20, kLibraryScratchBytes = i64{9} << 20;
 
 // Rows whose columns are summed up are cut into parts, by their number alone; the thread that calls the operation has

@@ -5,8 +5,9 @@
 namespace xlstm::XL_CPU {
 
 constexpr i64 kFewRows = 4, kFewColumns = 4;
-constexpr i64 kMostFewRows =
-    20;  // of bf16, kFewRows at a time: with more, b is better packed (measured: as fast at 24)
+// Of bf16, kFewRows at a time. With more, b is better packed: generating at the tiny shape was 1.4 times as fast this
+// way with 16 prompts, and 0.8 times with 32.
+constexpr i64 kMostFewRows = 20;
 
 // sums[i][j]: row i of a times row j of b, for kFewColumns rows of b, `columns` of which are there. Each is summed in
 // lanes, so neither kRows nor the number of columns shows in the bits.
